@@ -1,0 +1,4 @@
+"""The shared, pure vocabulary of mce: resources, names, route table, errors, wire.
+
+Everybody may import it; it imports the standard library and pydantic only, does no I/O and knows no clock.
+"""

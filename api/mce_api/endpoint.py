@@ -1,0 +1,223 @@
+"""`MultiContainerEndpoint`: the resource that a user writes, as frozen models. The CRD schema is generated from them.
+
+A field is here only if it does something. Rules that need more than one field are in `rules`; what a value must look
+like by itself is said here, once, for the API server (through `crd`) and for `mce validate` alike.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from mce_api import names, wire
+
+QUANTITY_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$"
+INT_OR_STRING: Final = {"x-kubernetes-int-or-string": True}
+PRESERVE: Final = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+Quantity = Annotated[
+    int | Annotated[str, Field(pattern=QUANTITY_PATTERN, max_length=32)],
+    Field(json_schema_extra={**INT_OR_STRING, "pattern": QUANTITY_PATTERN, "maxLength": 32}),
+]
+Hostname = Annotated[str, Field(min_length=1, max_length=wire.NAME_MAX_LENGTH, pattern=wire.NAME_PATTERN)]
+EnvName = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
+ObjectName = Annotated[str, Field(min_length=1, max_length=253)]
+LabelMap = Annotated[
+    dict[Annotated[str, Field(max_length=317)], Annotated[str, Field(max_length=63)]], Field(max_length=64)
+]
+
+
+class Model(BaseModel):
+    """Frozen, camelCase outside, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class KeyRef(Model):
+    """One key of a Secret or ConfigMap in the endpoint's namespace."""
+
+    name: ObjectName
+    key: ObjectName
+    optional: bool = False
+
+
+class EnvSource(Model):
+    """Where a variable's value comes from; exactly one of the two."""
+
+    secret_key_ref: KeyRef | None = None
+    config_map_key_ref: KeyRef | None = None
+
+
+class EnvVar(Model):
+    """One environment variable of a container (AWS: `Environment`)."""
+
+    name: EnvName
+    value: Annotated[str, Field(max_length=1024)] | None = None
+    value_from: EnvSource | None = None
+
+
+class Resources(Model):
+    """CPU, memory and extended resources, as in any pod. Siblings share a machine: give each container its limits."""
+
+    requests: Annotated[dict[Annotated[str, Field(max_length=63)], Quantity], Field(max_length=16)] = {}
+    limits: Annotated[dict[Annotated[str, Field(max_length=63)], Quantity], Field(max_length=16)] = {}
+
+
+class Container(Model):
+    """One model container."""
+
+    name: Annotated[
+        Hostname, Field(description="AWS ContainerHostname: the name that callers send as target. Its case is kept.")
+    ]
+    image: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^\S+$")]
+    image_pull_policy: Annotated[
+        Literal["Always", "IfNotPresent", "Never"] | None, Field(description="Kubernetes' default if left out.")
+    ] = None
+    command: Annotated[
+        tuple[Annotated[str, Field(max_length=4096)], ...] | None,
+        Field(max_length=64, description="Replaces the image's entrypoint. Default: the image's own."),
+    ] = None
+    args: Annotated[
+        tuple[Annotated[str, Field(max_length=4096)], ...],
+        Field(max_length=64, description="Arguments of the entrypoint. Default: serve, as SageMaker runs images."),
+    ] = ("serve",)
+    env: Annotated[
+        tuple[EnvVar, ...],
+        Field(
+            max_length=100, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+        ),
+    ] = ()
+    resources: Resources = Resources()
+    port: Annotated[
+        int | None,
+        Field(
+            ge=1024,
+            le=65535,
+            description="Port of an image that ignores SAGEMAKER_BIND_TO_PORT. Default: an assigned one.",
+        ),
+    ] = None
+    startup_timeout_seconds: Annotated[
+        int,
+        Field(
+            ge=wire.MIN_STARTUP_TIMEOUT_SECONDS,
+            le=wire.MAX_STARTUP_TIMEOUT_SECONDS,
+            description="How long GET /ping may take to answer 200 (AWS ContainerStartupHealthCheckTimeoutInSeconds).",
+        ),
+    ] = wire.STARTUP_TIMEOUT_SECONDS
+    invocation_timeout_seconds: Annotated[
+        int, Field(ge=1, le=3600, description="How long this container may take to answer one invocation.")
+    ] = wire.INVOCATION_TIMEOUT_SECONDS
+    max_concurrency: Annotated[
+        int, Field(ge=0, le=100_000, description="Invocations in flight per replica; above it 429. 0: no cap.")
+    ] = 0
+
+
+class Limits(Model):
+    """What one request, one hop of a chain and one replica may take."""
+
+    max_request_bytes: Annotated[
+        int, Field(ge=1, le=1 << 30, description="Largest request body, in bytes; above it 413.")
+    ] = wire.MAX_BODY_BYTES
+    max_hop_bytes: Annotated[
+        int, Field(ge=1, le=1 << 30, description="Largest body handed from one Serial container to the next, in bytes.")
+    ] = wire.MAX_HOP_BYTES
+    max_concurrency: Annotated[
+        int, Field(ge=0, le=100_000, description="Invocations in flight per replica; above it 503. 0: no cap.")
+    ] = 0
+
+
+class Rollout(Model):
+    """How a new generation of pods replaces the old one, as a Deployment's rolling update."""
+
+    max_surge: Annotated[int, Field(ge=0, le=1000)] = 1
+    max_unavailable: Annotated[int, Field(ge=0, le=1000)] = 0
+
+
+class Toleration(Model):
+    """As in any pod."""
+
+    key: Annotated[str, Field(max_length=317)] | None = None
+    operator: Literal["Exists", "Equal"] | None = None
+    value: Annotated[str, Field(max_length=63)] | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    toleration_seconds: int | None = None
+
+
+class PullSecret(Model):
+    """A Secret of type kubernetes.io/dockerconfigjson in the endpoint's namespace."""
+
+    name: ObjectName
+
+
+class Pod(Model):
+    """What the pods get besides their containers: placement, identity, labels, security profile."""
+
+    node_selector: LabelMap = {}
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] = ()
+    affinity: Annotated[dict[str, Any], Field(json_schema_extra={**PRESERVE})] = {}
+    service_account_name: Annotated[
+        str, Field(max_length=253, description="Default: the endpoint's own, made by the operator, without any right.")
+    ] = ""
+    image_pull_secrets: Annotated[tuple[PullSecret, ...], Field(max_length=16)] = ()
+    annotations: Annotated[
+        dict[Annotated[str, Field(max_length=317)], Annotated[str, Field(max_length=4096)]], Field(max_length=64)
+    ] = {}
+    labels: LabelMap = {}
+    security_profile: Annotated[
+        Literal["restricted", "baseline"],
+        Field(
+            description="Pod Security profile of the containers. restricted: non-root, each with a user id of its own. "
+            "baseline: as the image says, for images that need root."
+        ),
+    ] = "restricted"
+
+
+class Spec(Model):
+    """What the user wants."""
+
+    mode: Annotated[
+        Literal["Direct", "Serial"],
+        Field(description="Direct: the caller names one container. Serial: the containers are a chain, in list order."),
+    ] = "Serial"
+    replicas: Annotated[int, Field(ge=0, le=1000)] = 1
+    containers: Annotated[
+        tuple[Container, ...],
+        Field(
+            min_length=1,
+            max_length=wire.MAX_CONTAINERS,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ]
+    availability: Annotated[
+        Literal["All", "Any"],
+        Field(description="When a replica takes traffic: All containers healthy, or Any of them (Direct only)."),
+    ] = "All"
+    limits: Limits = Limits()
+    rollout: Rollout = Rollout()
+    suspend: Annotated[bool, Field(description="true: no pods, state OutOfService; replicas is kept for later.")] = (
+        False
+    )
+    pod: Pod = Pod()
+
+
+class ObjectMeta(BaseModel):
+    """The few metadata fields that matter here; Kubernetes' others are let through."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$")]
+    namespace: Annotated[str, Field(max_length=63)] = "default"
+    uid: str = ""
+    generation: int = 0
+    deletion_timestamp: str | None = None
+    annotations: dict[str, str] = {}
+
+
+class MultiContainerEndpoint(Model):
+    """The whole resource as `kubectl apply` gets it; `status` is let through and ignored."""
+
+    api_version: Literal["serving.mce.dev/v1alpha1"] = names.API_VERSION  # type: ignore[assignment]  # the same text
+    kind: Literal["MultiContainerEndpoint"] = names.KIND
+    metadata: ObjectMeta
+    spec: Spec
+    status: Annotated[dict[str, Any], Field(exclude=True)] = {}

@@ -1,0 +1,228 @@
+"""Rules over several fields of a spec, each said twice side by side: CEL for the API server, Python for the rest.
+
+The CRD gets the CEL (`crd`), `mce validate` and the operator run the Python (`validation`). Tests feed the same good
+and bad cases to both, the CEL on a real API server. CEL notes: a rule at the root prints its path as <nil>; `reason:
+FieldValueDuplicate` swallows the message; `+` in a messageExpression is refused as too dear, `format` is not.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Final
+
+from mce_api import names, wire
+from mce_api.endpoint import Container, Spec
+
+
+class Scope(StrEnum):
+    """Where in the schema a rule hangs; `self` in its CEL is that object."""
+
+    SPEC = "spec"
+    CONTAINER = "spec.containers[]"
+    ENV = "spec.containers[].env[]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """One broken rule, worded for the user: where, what, and the fix."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule in both languages."""
+
+    name: str
+    scope: Scope
+    cel: str
+    field: str
+    """Path below the scope that the API server's message names; empty: the scope itself."""
+    message: str
+    check: Callable[[Spec], Iterator[str]]
+    """Yields the path of every violation."""
+    message_expression: str = ""
+
+
+_RESERVED_FIRST: Final = names.ROUTER_PORT
+_RESERVED_LAST: Final = names.LAST_BLOCK_PORT
+RESERVED_ENV: Final = (wire.BIND_TO_PORT, wire.SAFE_PORT_RANGE)
+
+
+def _serial_is_a_chain(spec: Spec) -> Iterator[str]:
+    if spec.mode == "Serial" and len(spec.containers) < 2:  # noqa: PLR2004 - the rule itself
+        yield "spec.mode"
+
+
+def _any_is_direct(spec: Spec) -> Iterator[str]:
+    if spec.availability == "Any" and spec.mode != "Direct":
+        yield "spec.availability"
+
+
+def _ports_unique(spec: Spec) -> Iterator[str]:
+    ports = Counter(container.port for container in spec.containers if container.port is not None)
+    if any(count > 1 for count in ports.values()):
+        yield "spec.containers"
+
+
+def _rollout_moves(spec: Spec) -> Iterator[str]:
+    if spec.rollout.max_surge == 0 and spec.rollout.max_unavailable == 0:
+        yield "spec.rollout"
+
+
+def _port_free(spec: Spec) -> Iterator[str]:
+    for index, container in enumerate(spec.containers):
+        if container.port is not None and _RESERVED_FIRST <= container.port <= _RESERVED_LAST:
+            yield f"spec.containers[{index}].port"
+
+
+def _env_not_ours(spec: Spec) -> Iterator[str]:
+    for index, container in enumerate(spec.containers):
+        if any(variable.name in RESERVED_ENV for variable in container.env):
+            yield f"spec.containers[{index}].env"
+
+
+def _requests_within_limits(spec: Spec) -> Iterator[str]:
+    for index, container in enumerate(spec.containers):
+        if _over_limit(container):
+            yield f"spec.containers[{index}].resources.requests"
+
+
+def _over_limit(container: Container) -> bool:
+    limits = container.resources.limits
+    return any(
+        quantity(value) > quantity(limits[key]) for key, value in container.resources.requests.items() if key in limits
+    )
+
+
+def _env_has_one_source(spec: Spec) -> Iterator[str]:
+    for index, container in enumerate(spec.containers):
+        for position, variable in enumerate(container.env):
+            source = variable.value_from
+            given = (
+                variable.value is not None,
+                source is not None and source.secret_key_ref is not None,
+                source is not None and source.config_map_key_ref is not None,
+            )
+            if sum(given) > 1 or (source is not None and not any(given)):
+                yield f"spec.containers[{index}].env[{position}]"
+
+
+_SUFFIXES: Final = {
+    "": Decimal(1),
+    "m": Decimal("0.001"),
+    "k": Decimal(10) ** 3,
+    "M": Decimal(10) ** 6,
+    "G": Decimal(10) ** 9,
+    "T": Decimal(10) ** 12,
+    "P": Decimal(10) ** 15,
+    "E": Decimal(10) ** 18,
+    "Ki": Decimal(1024),
+    "Mi": Decimal(1024) ** 2,
+    "Gi": Decimal(1024) ** 3,
+    "Ti": Decimal(1024) ** 4,
+    "Pi": Decimal(1024) ** 5,
+    "Ei": Decimal(1024) ** 6,
+}
+_NUMBER: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)([a-zA-Z]*)")
+
+
+def quantity(value: int | str) -> Decimal:
+    """A Kubernetes quantity as a number: cores, bytes or pieces (`250m` = 0.25, `1Ki` = 1024).
+
+    Also reads the `n` and `u` suffixes that metrics-server answers with.
+
+    Raises:
+        ValueError: if `value` is no quantity.
+    """
+    match = _NUMBER.fullmatch(str(value))
+    suffix = match[2] if match else ""
+    factor = {"n": Decimal("1e-9"), "u": Decimal("1e-6")}.get(suffix, _SUFFIXES.get(suffix))
+    if match is None or factor is None:
+        raise ValueError(f"not a Kubernetes quantity: {value!r}")
+    return Decimal(match[1]) * factor
+
+
+RULES: Final = (
+    Rule(
+        name="serial-is-a-chain",
+        scope=Scope.SPEC,
+        cel="self.mode != 'Serial' || size(self.containers) >= 2",
+        field=".mode",
+        message="Serial is a chain and needs 2 or more containers; add one, or set mode: Direct",
+        check=_serial_is_a_chain,
+    ),
+    Rule(
+        name="any-is-direct",
+        scope=Scope.SPEC,
+        cel="self.availability != 'Any' || self.mode == 'Direct'",
+        field=".availability",
+        message="Any needs mode Direct, a chain needs all of its containers; set availability: All, or mode: Direct",
+        check=_any_is_direct,
+    ),
+    Rule(
+        name="ports-unique",
+        scope=Scope.SPEC,
+        cel="self.containers.all(c, !has(c.port) || self.containers.exists_one(o, has(o.port) && o.port == c.port))",
+        field=".containers",
+        message="two containers have the same port, and all containers of a pod share one network; "
+        "give each its own, or leave port out to have one assigned",
+        check=_ports_unique,
+    ),
+    Rule(
+        name="rollout-moves",
+        scope=Scope.SPEC,
+        cel="self.rollout.maxSurge > 0 || self.rollout.maxUnavailable > 0",
+        field=".rollout",
+        message="maxSurge and maxUnavailable are both 0, so no update could ever start; set one of them to 1",
+        check=_rollout_moves,
+    ),
+    Rule(
+        name="port-free",
+        scope=Scope.CONTAINER,
+        cel=f"!has(self.port) || self.port < {_RESERVED_FIRST} || self.port > {_RESERVED_LAST}",
+        field=".port",
+        message=f"ports {_RESERVED_FIRST} to {_RESERVED_LAST} belong to the router and to assigned containers; "
+        "take another one",
+        check=_port_free,
+    ),
+    Rule(
+        name="env-not-ours",
+        scope=Scope.CONTAINER,
+        cel="!has(self.env) || self.env.all(e, " + " && ".join(f"e.name != '{name}'" for name in RESERVED_ENV) + ")",
+        field=".env",
+        message=f"{' and '.join(RESERVED_ENV)} are set by the operator; leave them out (port: sets the port)",
+        check=_env_not_ours,
+    ),
+    Rule(
+        name="requests-within-limits",
+        scope=Scope.CONTAINER,
+        cel="!has(self.resources.requests) || !has(self.resources.limits) || self.resources.requests.all(k, "
+        "!(k in self.resources.limits) || quantity(string(self.resources.requests[k]))"
+        ".compareTo(quantity(string(self.resources.limits[k]))) <= 0)",
+        field=".resources",
+        message="a request is larger than its limit; raise the limit or lower the request",
+        check=_requests_within_limits,
+    ),
+    Rule(
+        name="env-has-one-source",
+        scope=Scope.ENV,
+        cel="!has(self.valueFrom) || (!has(self.value) && "
+        "(has(self.valueFrom.secretKeyRef) != has(self.valueFrom.configMapKeyRef)))",
+        field="",
+        message="give exactly one of value, valueFrom.secretKeyRef, valueFrom.configMapKeyRef",
+        check=_env_has_one_source,
+    ),
+)
+
+
+def violations(spec: Spec) -> tuple[Violation, ...]:
+    """Every broken rule of `spec`, in the order of `RULES`."""
+    return tuple(Violation(path=path, message=rule.message) for rule in RULES for path in rule.check(spec))

@@ -1,0 +1,1 @@
+"""Small effectful plumbing without domain words: tasks, clock, logs, Kubernetes access."""

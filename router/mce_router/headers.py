@@ -1,0 +1,90 @@
+"""Which headers pass, in both directions, and how a head is written. Tables and pure functions.
+
+Rule of the service (developer guide; botocore `InvokeEndpointInput`): a container gets the modelled headers only, a
+caller gets the modelled reply headers only. W3C trace context is our one addition. So credentials, cookies and
+hop-by-hop headers of a caller never reach a container.
+"""
+
+from typing import Final
+
+from mce_api import wire
+
+TRACE: Final = frozenset({b"traceparent", b"tracestate"})
+PASSED: Final = (
+    frozenset({wire.CUSTOM_ATTRIBUTES, wire.INFERENCE_ID, wire.SESSION_ID, wire.ENABLE_EXPLANATIONS}) | TRACE
+)
+"""Request headers that every container of a chain gets."""
+
+MAX_LENGTHS: Final = {
+    b"content-type": 1024,
+    b"accept": 1024,
+    wire.CUSTOM_ATTRIBUTES: 1024,
+    wire.INFERENCE_ID: 64,
+    wire.SESSION_ID: 256,
+    wire.ENABLE_EXPLANATIONS: 64,
+    b"traceparent": 128,
+    b"tracestate": 1024,
+}
+"""Largest value in bytes (botocore `sagemaker-runtime`; trace context: W3C)."""
+
+MEMBERS: Final = {
+    b"content-type": "contentType",
+    b"accept": "accept",
+    wire.CUSTOM_ATTRIBUTES: "customAttributes",
+    wire.INFERENCE_ID: "inferenceId",
+    wire.SESSION_ID: "sessionId",
+    wire.ENABLE_EXPLANATIONS: "enableExplanations",
+    wire.TARGET_CONTAINER: "targetContainerHostname",
+    wire.TARGET_VARIANT: "targetVariant",
+    b"traceparent": "traceparent",
+    b"tracestate": "tracestate",
+}
+"""What the service calls each header in an error."""
+
+REPLY_PASSED: Final = {
+    wire.CUSTOM_ATTRIBUTES: b"X-Amzn-SageMaker-Custom-Attributes: ",
+    b"x-amzn-sagemaker-new-session-id": b"X-Amzn-SageMaker-New-Session-Id: ",
+    b"x-amzn-sagemaker-closed-session-id": b"X-Amzn-SageMaker-Closed-Session-Id: ",
+}
+"""Reply headers besides Content-Type that a caller gets, with the spelling it gets."""
+
+_REASONS: Final = {
+    200: b"OK",
+    400: b"Bad Request",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    424: b"Failed Dependency",
+    429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    501: b"Not Implemented",
+    503: b"Service Unavailable",
+}
+
+
+def line(name: bytes, value: bytes) -> bytes:
+    """One header line."""
+    return b"%b: %b\r\n" % (name, value)
+
+
+def status_line(status: int) -> bytes:
+    """Status line of a reply that we make."""
+    return b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b"Error"))
+
+
+def framing(length: int) -> bytes:
+    """The one header line that says where a body ends."""
+    return b"content-length: %d\r\n" % length if length >= 0 else b"transfer-encoding: chunked\r\n"
+
+
+def container_request(host_line: bytes, head: bytes, length: int) -> bytes:
+    """The whole head of a request to a container.
+
+    Args:
+        host_line: `host` header line of the container, ended by CRLF.
+        head: other header lines, each ended by CRLF.
+        length: bytes of body, or `invocation.CHUNKED`.
+    """
+    return b"POST /invocations HTTP/1.1\r\n%b%b%b\r\n" % (host_line, head, framing(length))

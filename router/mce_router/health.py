@@ -1,0 +1,143 @@
+"""Each container's health as SageMaker asks for it: GET /ping, 200 only, 2 s, about every 5 s.
+
+Hysteresis: one good ping makes a container healthy, two bad ones in a row unhealthy. While it starts or is sick it is
+asked more often. Pings use connections of their own: a server with a single thread would be blocked by one that stays
+open.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from mce_api import wire
+from mce_api.routes import RouteTable, Target
+from mce_kit import tasks
+
+_STARTING_INTERVAL_SECONDS: Final = 0.25
+_UNHEALTHY_INTERVAL_SECONDS: Final = 1.0
+_FAILURES_TO_UNHEALTHY: Final = 2
+
+Ping = Callable[[Target], Awaitable[str]]
+"""Asks a container once; returns what is wrong, empty when it answered 200 in time."""
+
+
+class State(StrEnum):
+    """What is known of a container."""
+
+    STARTING = "Starting"
+    HEALTHY = "Healthy"
+    UNHEALTHY = "Unhealthy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vital:
+    """One container's health; `after` gives the next."""
+
+    state: State = State.STARTING
+    failures: int = 0
+    last_error: str = ""
+
+    def after(self, error: str) -> "Vital":
+        """The health after a ping that ended with `error` (empty: 200 in time)."""
+        if not error:
+            return Vital(state=State.HEALTHY)
+        failures = self.failures + 1
+        sick = self.state is State.HEALTHY and failures >= _FAILURES_TO_UNHEALTHY
+        return replace(self, state=State.UNHEALTHY if sick else self.state, failures=failures, last_error=error)
+
+    def interval_seconds(self) -> float:
+        """How long to wait before the next ping."""
+        if self.state is State.STARTING:
+            return _STARTING_INTERVAL_SECONDS
+        if self.failures:
+            return _UNHEALTHY_INTERVAL_SECONDS
+        return wire.PING_INTERVAL_SECONDS
+
+
+class Health:
+    """The health of all containers of the table in use."""
+
+    def __init__(self, ping: Ping) -> None:
+        self._ping = ping
+        self._needs_all = True
+        self._vitals: dict[Target, Vital] = {}
+        self._watchers: dict[Target, asyncio.Task[None]] = {}
+
+    def use(self, table: RouteTable) -> None:
+        """Watches the containers of `table` from now on."""
+        self._needs_all = table.availability == "All"
+        self._vitals = {target: self._vitals.get(target, Vital()) for target in table.targets}
+        for target in [target for target in self._watchers if target not in self._vitals]:
+            self._watchers.pop(target).cancel()
+
+    def watch(self) -> None:
+        """Starts whatever watcher is missing; needs a running loop."""
+        for target in self._vitals:
+            if target not in self._watchers:
+                self._watchers[target] = tasks.spawn(self._watch(target), name=f"ping {target.name}")
+
+    def stop(self) -> None:
+        """Stops all watchers."""
+        while self._watchers:
+            self._watchers.popitem()[1].cancel()
+
+    async def _watch(self, target: Target) -> None:
+        while target in self._vitals:
+            await self.ping_now(target)
+            vital = self._vitals.get(target)
+            await asyncio.sleep(vital.interval_seconds() if vital else 0)
+
+    async def ping_now(self, target: Target) -> str:
+        """Asks `target` at once; returns what is wrong, empty if nothing."""
+        error = await self._ping(target)
+        if target in self._vitals:
+            self._vitals[target] = self._vitals[target].after(error)
+        return error
+
+    def vital(self, name: str) -> Vital | None:
+        """The health of the container called `name`."""
+        return next((vital for target, vital in self._vitals.items() if target.name == name), None)
+
+    def is_healthy(self, name: str) -> bool:
+        """Whether the container called `name` is healthy."""
+        vital = self.vital(name)
+        return vital is not None and vital.state is State.HEALTHY
+
+    def cause_down(self, name: str) -> str:
+        """Why the container called `name` may not be asked; empty if it may."""
+        vital = self.vital(name)
+        if vital is None or vital.state is State.HEALTHY:
+            return ""
+        doing = "it is starting" if vital.state is State.STARTING else "it is unhealthy"
+        return f"{doing} ({vital.last_error})" if vital.last_error else doing
+
+    def is_ready(self) -> bool:
+        """Whether the endpoint takes traffic: every container healthy, or with availability Any one of them."""
+        healthy = [vital.state is State.HEALTHY for vital in self._vitals.values()]
+        return all(healthy) if self._needs_all else any(healthy)
+
+
+async def ping(target: Target) -> str:
+    """One GET /ping on a connection of its own, within 2 s; only the status line of the answer is read."""
+    try:
+        async with asyncio.timeout(wire.PING_TIMEOUT_SECONDS):
+            reader, writer = await asyncio.open_connection(target.host, target.port, limit=4096)
+            try:
+                request = f"GET /ping HTTP/1.1\r\nhost: {target.host}:{target.port}\r\nconnection: close\r\n\r\n"
+                writer.write(request.encode())
+                line = await reader.readuntil(b"\n")
+            finally:
+                writer.transport.abort()
+    except TimeoutError:
+        return f"no answer to GET /ping on port {target.port} within {wire.PING_TIMEOUT_SECONDS:g} s"
+    except ConnectionRefusedError:
+        return f"nothing listens on port {target.port}"
+    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        return f"GET /ping on port {target.port} failed: {type(error).__name__}"
+    version, _, rest = line.partition(b" ")
+    if not version.startswith(b"HTTP/1."):
+        return f"port {target.port} does not speak HTTP/1.1"
+    status = rest[:3].decode("ascii", "replace")
+    return "" if status == "200" else f"GET /ping on port {target.port} answered {status}, not 200"

@@ -1,0 +1,186 @@
+"""From a request head to one legal `Invocation` or one `Refusal`; total, pure, and strict.
+
+Anything that two HTTP implementations could read differently is refused, because the container behind us is the other
+implementation. llhttp has already refused what it can (bad names, bad lengths, Content-Length beside
+Transfer-Encoding); here is what it lets through. A value is checked before anybody looks at what it says, and what
+goes on is written anew.
+"""
+
+import re
+from typing import Final
+
+from mce_api import errors, wire
+from mce_api.errors import Reason, Refusal
+from mce_router import headers as header_rules
+from mce_router.invocation import CHUNKED, Headers, Invocation, Kind, RequestHead
+
+_NAME: Final = re.compile(wire.NAME_PATTERN.removeprefix("^").removesuffix("$").encode())
+_ENDPOINT_PATH: Final = re.compile(rb"/endpoints/([^/?#]*)/invocations(-response-stream)?")
+_HOST: Final = re.compile(rb"[A-Za-z0-9._\-:\[\]]*")
+_VISIBLE: Final = re.compile(rb"[\x20-\x7e\t]*")
+_PATTERN_TEXT: Final = wire.NAME_PATTERN.removesuffix("$")
+
+
+class _Collected:
+    """What a pass over the headers gathers."""
+
+    __slots__ = ("accept", "connection", "content_type", "expects", "host", "length", "passed", "seen", "target")
+
+    def __init__(self) -> None:
+        self.accept = b""
+        self.connection = b""
+        self.content_type = b""
+        self.expects = False
+        self.host = False
+        self.length = 0
+        self.seen: set[bytes] = set()
+        self.target = b""
+        self.passed: list[bytes] = []
+
+
+def invocation(head: RequestHead, variant: str) -> Invocation | Refusal:
+    """What `head` asks for.
+
+    Args:
+        head: as the parser collected it; header names in lower case.
+        variant: name of the variant that this router serves.
+    """
+    if head.version not in ("1.1", "1.0"):
+        return Refusal(Reason.UNSUPPORTED, f"HTTP/{head.version} is not served here; use HTTP/1.1.")
+    if head.upgrade:
+        return Refusal(Reason.UNSUPPORTED, "Upgrades (WebSocket, HTTP/2) are not served here; use plain HTTP/1.1.")
+    route = _route(head.method, head.url)
+    if isinstance(route, Refusal):
+        return route
+    kind, endpoint = route
+    found = _collect(head.headers, variant)
+    if isinstance(found, Refusal):
+        return found
+    if not found.host and head.version == "1.1":
+        return Refusal(Reason.BAD_REQUEST, "The Host header is missing; HTTP/1.1 needs exactly one.")
+    http_1_0 = head.version == "1.0"
+    connection = found.connection.lower()
+    keep_alive = b"keep-alive" in connection if http_1_0 else b"close" not in connection
+    content_type = header_rules.line(b"content-type", found.content_type) if found.content_type else b""
+    accept = header_rules.line(b"accept", found.accept) if found.accept else b""
+    passed = b"".join(found.passed)
+    return Invocation(
+        kind,
+        endpoint,
+        found.target.decode(),
+        content_type + accept + passed,
+        accept,
+        found.content_type,
+        passed,
+        found.length,
+        keep_alive,
+        found.expects and not http_1_0,
+        http_1_0,
+    )
+
+
+def _route(method: bytes, url: bytes) -> tuple[Kind, str] | Refusal:
+    path = url.partition(b"?")[0]
+    if path == b"/invocations":
+        kind, endpoint = Kind.INVOKE, ""
+    elif path == b"/ping":
+        kind, endpoint = Kind.PING, ""
+    elif (match := _ENDPOINT_PATH.fullmatch(path)) is not None:
+        if match[2]:
+            return Refusal(Reason.UNSUPPORTED, "invocations-response-stream is not served yet; use /invocations.")
+        if _NAME.fullmatch(match[1]) is None:
+            text = errors.constraint(match[1].decode("latin-1"), "endpointName", _PATTERN_TEXT)
+            return Refusal(Reason.ENDPOINT_UNKNOWN, text)
+        kind, endpoint = Kind.INVOKE, match[1].decode()
+    else:
+        served = "POST /invocations, POST /endpoints/{EndpointName}/invocations, GET /ping"
+        return Refusal(Reason.PATH_UNKNOWN, f"Nothing is served at this path; there are: {served}.")
+    allowed = b"POST" if kind is Kind.INVOKE else b"GET"
+    if method != allowed:
+        return Refusal(Reason.METHOD_NOT_ALLOWED, f"Use {allowed.decode()} for {path.decode('latin-1')}.")
+    return kind, endpoint
+
+
+def _collect(headers: Headers, variant: str) -> _Collected | Refusal:
+    found = _Collected()
+    for name, value in headers:
+        if name in header_rules.MEMBERS:
+            refusal = _take(found, name, value, variant)
+        elif name in _FRAMING:
+            refusal = _frame(found, name, value)
+        elif name == wire.TARGET_MODEL:
+            text = "This endpoint is not a multi-model endpoint and does not support target model header."
+            refusal = Refusal(Reason.TARGET_MODEL_NOT_SUPPORTED, text)
+        else:
+            continue  # not one that the service knows: it goes no further
+        if refusal is not None:
+            return refusal
+    return found
+
+
+def _take(found: _Collected, name: bytes, value: bytes, variant: str) -> Refusal | None:
+    """Headers that the service knows: checked as bytes, then kept."""
+    if name in found.seen:
+        return _invalid(name, value, "it is there twice; send it once")
+    found.seen.add(name)
+    if name == wire.TARGET_CONTAINER:
+        if _NAME.fullmatch(value) is None:
+            text = errors.constraint(value.decode("latin-1"), "targetContainerHostname", _PATTERN_TEXT)
+            return Refusal(Reason.TARGET_INVALID, text)
+        found.target = value
+    elif name == wire.TARGET_VARIANT:
+        if value.decode("latin-1") != variant:
+            shown = value.decode("ascii", "backslashreplace")[:64]
+            text = f"Variant {shown} is not served here. This is variant {variant}."
+            return Refusal(Reason.VARIANT_UNKNOWN, text)
+    elif _VISIBLE.fullmatch(value) is None:
+        return _invalid(name, value, "only visible ASCII is allowed")
+    elif len(value) > header_rules.MAX_LENGTHS[name]:
+        return _invalid(name, value, f"at most {header_rules.MAX_LENGTHS[name]} bytes are allowed")
+    elif name == b"content-type":
+        found.content_type = value
+    elif name == b"accept":
+        found.accept = value
+    else:
+        found.passed.append(header_rules.line(name, value))
+    return None
+
+
+_LENGTH_DIGITS: Final = 15
+"""A petabyte; longer numbers overflow in somebody's parser."""
+_UNSERVED: Final = frozenset({b"transfer-encoding", b"expect"})
+_FRAMING: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"})
+
+
+def _frame(found: _Collected, name: bytes, value: bytes) -> Refusal | None:
+    """Headers that say where the message ends and how the connection goes on."""
+    if name == b"connection":
+        found.connection += b"," + value
+        return None
+    if name in found.seen:
+        return Refusal(Reason.BAD_REQUEST, f"The {name.decode()} header is there twice; send it once.")
+    found.seen.add(name)
+    if name == b"host":
+        found.host = True
+        legal, rule = _HOST.fullmatch(value) is not None, "Host must be a host name"
+    elif name == b"content-length":
+        legal = value.isdigit() and len(value) <= _LENGTH_DIGITS
+        rule = "Content-Length must be a plain decimal number"
+        found.length = int(value) if legal else 0
+    elif name == b"transfer-encoding":
+        legal, rule = value.lower() == b"chunked", "Transfer-Encoding must be chunked"
+        found.length = CHUNKED
+    else:
+        legal, rule = value.lower() == b"100-continue", "Expect must be 100-continue"
+        found.expects = True
+    if not legal:
+        return Refusal(Reason.UNSUPPORTED if name in _UNSERVED else Reason.BAD_REQUEST, f"{rule}.")
+    if b"content-length" in found.seen and b"transfer-encoding" in found.seen:
+        return Refusal(Reason.BAD_REQUEST, "Content-Length and Transfer-Encoding exclude each other; send one.")
+    return None
+
+
+def _invalid(name: bytes, value: bytes, rule: str) -> Refusal:
+    shown = value.decode("latin-1").encode("ascii", "backslashreplace").decode()[:128]
+    text = f"1 validation error detected: Value '{shown}' at '{header_rules.MEMBERS[name]}' is not valid: {rule}."
+    return Refusal(Reason.HEADER_INVALID, text)

@@ -1,0 +1,139 @@
+"""What all exchanges of a router share: the live routes, pools, admission, request ids, metrics, readiness."""
+
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from mce_api import wire
+from mce_api.errors import Failure, Reason, Refusal
+from mce_api.routes import RouteTable, Target
+from mce_router.health import Health
+from mce_router.metrics import Metrics
+from mce_router.route import Routes
+from mce_router.settings import Settings
+from mce_router.upstream import Pool
+
+if TYPE_CHECKING:
+    from mce_router.exchange import Exchange
+
+_SEQUENCE_DIGITS: Final = 12
+
+
+class Service:
+    """The shared state of one router process; lives on one event loop."""
+
+    def __init__(
+        self, table: RouteTable, settings: Settings, metrics: Metrics, health: Health, clock: Callable[[], float]
+    ) -> None:
+        self.clock = clock
+        self.settings = settings
+        self.metrics = metrics
+        self.health = health
+        self.draining = False
+        self.exchanges: set[Exchange] = set()
+        self._pools: dict[tuple[str, str, int], Pool] = {}
+        self._inflight: dict[str, int] = {}
+        self._sequence = 0
+        self._id_prefix = _uuid_prefix()
+        self.use(table)
+
+    def use(self, table: RouteTable) -> None:
+        """Takes `table` for every request from now on; exchanges in flight finish on the one they began with."""
+        self.routes = Routes(table)
+        self.answer_prefix = b"HTTP/1.1 200 OK\r\n%b: %b\r\n%b: " % (
+            wire.INVOKED_VARIANT.encode(),
+            table.variant.encode(),
+            wire.REQUEST_ID.encode(),
+        )
+        kept = {_key(target) for target in table.targets}
+        for key in [key for key in self._pools if key not in kept]:
+            self._pools.pop(key).close()
+        self._inflight = {target.name: self._inflight.get(target.name, 0) for target in table.targets}
+        self.metrics.use(table)
+        self.health.use(table)
+
+    def next_request_id(self) -> bytes:
+        """An id in UUID form: random per process, then a sequence; unique, and cheaper than a UUID for each request."""
+        self._sequence += 1
+        return b"%b%012x" % (self._id_prefix, self._sequence)
+
+    def pool(self, target: Target) -> Pool:
+        """The connections to `target`."""
+        key = _key(target)
+        pool = self._pools.get(key)
+        if pool is None:
+            timeout = self.settings.connect_timeout_seconds
+            pool = self._pools[key] = Pool(target, clock=self.clock, connect_timeout=timeout)
+        return pool
+
+    def admit(self, targets: tuple[Target, ...]) -> Refusal | None:
+        """A refusal when the endpoint or one of `targets` may not take another request now."""
+        table = self.routes.table
+        limit = table.limits.max_concurrency
+        if limit and len(self.exchanges) >= limit:
+            return Refusal(
+                Reason.ENDPOINT_BUSY, f"Endpoint {table.endpoint} serves {limit} invocations at once already."
+            )
+        for target in targets:
+            if target.max_concurrency and self._inflight[target.name] >= target.max_concurrency:
+                text = (
+                    f"Container {target.name} serves {target.max_concurrency} invocations at once already. Try again."
+                )
+                return Refusal(Reason.CONTAINER_BUSY, text)
+            if table.availability == "Any" and (cause := self.health.cause_down(target.name)):
+                text = f"Container {target.name} can not be invoked now: {cause}. The others of the endpoint can."
+                return Refusal(Reason.CONTAINER_NOT_READY, text)
+        return None
+
+    def inflight(self, name: str) -> int:
+        """Exchanges in flight that involve the container called `name`."""
+        return self._inflight.get(name, 0)
+
+    def started(self, exchange: "Exchange", targets: tuple[Target, ...]) -> None:
+        """`exchange` goes to `targets`."""
+        self.exchanges.add(exchange)
+        for target in targets:
+            self._inflight[target.name] = self._inflight.get(target.name, 0) + 1
+
+    def finished(
+        self,
+        exchange: "Exchange",
+        targets: tuple[Target, ...],
+        failure: Failure | None,
+        seconds: float,
+        model_seconds: float,
+    ) -> None:
+        """`exchange` is over; `targets` is empty if it never reached a container."""
+        if targets:
+            self.exchanges.discard(exchange)
+            for target in targets:
+                if target.name in self._inflight:
+                    self._inflight[target.name] -= 1
+            self.metrics.invoked(seconds, model_seconds)
+        if failure is not None:
+            self.metrics.failed(failure)
+
+    def is_ready(self) -> bool:
+        """Whether the endpoint takes traffic."""
+        return not self.draining and self.health.is_ready()
+
+    def tick(self) -> None:
+        """Ends what ran out of time; called a few times a second."""
+        now = self.clock()
+        for exchange in [exchange for exchange in self.exchanges if exchange.deadline < now]:
+            exchange.timed_out()
+        oldest = now - self.settings.upstream_idle_seconds
+        current = {_key(target) for target in self.routes.table.targets}
+        for key, pool in list(self._pools.items()):
+            pool.close_idle(oldest)
+            if key not in current and pool.is_empty():
+                del self._pools[key]  # an exchange of an older table came back to it
+
+
+def _key(target: Target) -> tuple[str, str, int]:
+    return (target.name, target.host, target.port)
+
+
+def _uuid_prefix() -> bytes:
+    digits = secrets.token_hex(10)
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[12:15]}-a{digits[15:18]}-".encode()

@@ -1,0 +1,73 @@
+"""What a router process is told at start. Built once in `__main__`, frozen, passed down."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Command-line settings; every wait and every size has its line."""
+
+    table: Path
+    """Route table file, watched for changes."""
+    listen: Address
+    """Data port."""
+    admin: Address
+    """Health, targets, metrics, drain."""
+    drain_seconds: float = 5.0
+    """How long the router keeps serving after it was told to stop, so that every proxy learns that the pod leaves.
+    kube-proxy needs up to 1 s on one node (measured); 5 s leaves room for many nodes."""
+    grace_seconds: float = 60.0
+    """How long requests in flight may go on after the drain."""
+    connect_timeout_seconds: float = 1.0
+    """A container on loopback accepts at once (SageMaker: within 250 ms) or not at all."""
+    header_timeout_seconds: float = 10.0
+    """A caller must have sent its whole head by then."""
+    body_idle_seconds: float = 30.0
+    """Longest silence within a request body."""
+    idle_timeout_seconds: float = 75.0
+    """An idle keep-alive connection of a caller is closed after this."""
+    upstream_idle_seconds: float = 4.0
+    """An idle connection to a container is closed after this: before the container does it (5 s is a common default),
+    so
+    that no request is sent into a connection that is being closed."""
+    max_header_bytes: int = 32768
+    """Largest request head."""
+    table_poll_seconds: float = 1.0
+    """How often the route table file is looked at."""
+    log_level: str = "info"
+
+
+def _address(text: str) -> Address:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the largest port
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, for example 127.0.0.1:8080")
+    return Address(host=host.strip("[]") or "0.0.0.0", port=int(port))  # noqa: S104 - ":8080" means every interface
+
+
+def parse(arguments: Sequence[str]) -> Settings:
+    """Settings from the command line; exits with status 2 and a message when they are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="mce_router", description="Routes invocations to the containers of one endpoint."
+    )
+    parser.add_argument("--table", type=Path, required=True, help="route table file (JSON), reloaded when it changes")
+    parser.add_argument("--listen", type=_address, required=True, metavar="HOST:PORT", help="data port")
+    parser.add_argument("--admin", type=_address, required=True, metavar="HOST:PORT", help="health, metrics, drain")
+    parser.add_argument("--drain-seconds", type=float, default=Settings.__dataclass_fields__["drain_seconds"].default)
+    parser.add_argument("--grace-seconds", type=float, default=Settings.__dataclass_fields__["grace_seconds"].default)
+    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    given = parser.parse_args(arguments)
+    return Settings(**vars(given))

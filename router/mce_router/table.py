@@ -1,0 +1,51 @@
+"""The route table file: read at start, watched for changes, replaced as a whole or not at all."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from mce_api import routes
+from mce_api.routes import InvalidRouteTable, RouteTable
+
+_log: Final = logging.getLogger(__name__)
+
+
+def load(path: Path) -> RouteTable:
+    """The table in the file at `path`.
+
+    Raises:
+        InvalidRouteTable: if it can not be read or is no table; the message names the file and every fault.
+    """
+    try:
+        return routes.parse(path.read_bytes())
+    except OSError as error:
+        raise InvalidRouteTable(f"{path}: {error.strerror}") from error
+    except InvalidRouteTable as error:
+        raise InvalidRouteTable(f"{path}: {error}") from error
+
+
+async def watch(
+    path: Path, current: RouteTable, *, every_seconds: float, use: Callable[[RouteTable], None], bad: Callable[[], None]
+) -> None:
+    """Calls `use` with each new good table, `bad` once for each new bad file; runs until cancelled.
+
+    The content is compared, not the time stamp: a mounted volume swaps a symbolic link, an editor keeps a time.
+    """
+    complained = ""
+    while True:
+        await asyncio.sleep(every_seconds)
+        try:
+            table = load(path)
+        except InvalidRouteTable as error:
+            if str(error) != complained:
+                complained = str(error)
+                _log.error("route table refused, the last good one stays in use", extra={"cause": complained})
+                bad()
+            continue
+        complained = ""
+        if table != current:
+            current = table
+            _log.info("route table loaded", extra={"targets": [target.name for target in table.targets]})
+            use(table)

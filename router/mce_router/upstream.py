@@ -1,0 +1,263 @@
+"""Connections to one container: opened, kept for a while, given out one exchange at a time.
+
+The bytes of a container are judged here: what is not one whole, solicited, unambiguous reply closes the connection,
+and the exchange hears of it exactly once. A request is never sent twice: a connection that dies after the first byte
+was written may have been processed.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol, cast
+
+import httptools
+
+from mce_api import errors
+from mce_api.errors import ModelFailure
+from mce_api.routes import Target
+from mce_kit import tasks
+from mce_router import reply
+from mce_router.invocation import UNTIL_CLOSE, Headers, ReplyHead
+
+HIGH_WATER_BYTES: Final = 262144
+"""Bytes written and not yet taken by the peer before the other side is paused."""
+
+
+class Receiver(Protocol):
+    """Who hears what a container says: one exchange."""
+
+    def connected(self, upstream: "Upstream") -> None:
+        """A connection is there; only after `Pool.acquire` returned none."""
+
+    def reply_head(self, head: ReplyHead) -> None:
+        """The reply begins."""
+
+    def reply_body(self, data: bytes) -> None:
+        """More of the reply."""
+
+    def reply_end(self) -> None:
+        """The reply was whole."""
+
+    def reply_failed(self, failure: ModelFailure) -> None:
+        """There will be no (more) reply; the connection is gone."""
+
+    def pause_request(self) -> None:
+        """The container takes no more for now."""
+
+    def resume_request(self) -> None:
+        """The container takes more again."""
+
+    def flush_reply(self) -> None:
+        """What was said since the last flush may go out."""
+
+
+class Upstream(asyncio.Protocol):
+    """One connection to a container."""
+
+    __slots__ = (
+        "_close_after",
+        "_complete",
+        "_head",
+        "_headers",
+        "_out",
+        "_parser",
+        "_pool",
+        "_unsolicited",
+        "idle_since",
+        "receiver",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, pool: "Pool") -> None:
+        self._pool = pool
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: Headers = []
+        self._head: ReplyHead | ModelFailure | None = None
+        self._complete = False
+        self._unsolicited = False
+        self._close_after = False
+        self._out: list[bytes] = []
+        self.receiver: Receiver | None = None
+        self.idle_since = 0.0
+
+    # --- what an exchange does
+
+    def begin(self, receiver: Receiver, head: bytes) -> None:
+        """Starts a request; `head` is its whole head."""
+        self.receiver = receiver
+        self._head = None
+        self._complete = False
+        self._out.append(head)
+
+    def write(self, data: bytes) -> None:
+        """More of the request; goes out with the next flush."""
+        self._out.append(data)
+
+    def flush(self) -> None:
+        """Sends what was written, as one piece."""
+        if self._out and not self.transport.is_closing():
+            self.transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
+        self._out.clear()
+
+    def release(self, *, reusable: bool) -> None:
+        """The exchange is over; with `reusable` its request was sent whole."""
+        self.receiver = None
+        if reusable and self._complete and not self._close_after and not self._unsolicited:
+            self._pool.give_back(self)
+        else:
+            self.transport.abort()
+
+    # --- what asyncio says
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # TCP gives no other; uvloop's is no subclass
+        self.transport.set_write_buffer_limits(HIGH_WATER_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        receiver = self.receiver
+        if receiver is None:
+            self.transport.abort()  # nobody asked: never let it meet the next request
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail(errors.model_bad_reply(self._pool.target.name, "it wants to switch protocols"))
+            return
+        except httptools.HttpParserError as error:
+            self._fail(errors.model_bad_reply(self._pool.target.name, str(error).lower()))
+            return
+        if isinstance(self._head, ModelFailure):
+            self._fail(self._head)
+            return
+        if self._complete:
+            receiver.reply_end()
+        receiver.flush_reply()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._pool.forget(self)
+        receiver = self.receiver
+        if receiver is None:
+            return
+        self.receiver = None
+        if exc is None and isinstance(self._head, ReplyHead) and self._head.length == UNTIL_CLOSE:
+            self._close_after = True
+            self._complete = True
+            receiver.reply_end()
+            receiver.flush_reply()
+            return
+        where = "before its answer began" if self._head is None else "in the middle of its answer"
+        receiver.reply_failed(errors.model_broke_off(self._pool.target.name, where))
+
+    def pause_writing(self) -> None:
+        if self.receiver is not None:
+            self.receiver.pause_request()
+
+    def resume_writing(self) -> None:
+        if self.receiver is not None:
+            self.receiver.resume_request()
+
+    # --- what the parser says
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._unsolicited = True
+        self._headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head is None and not self._unsolicited:
+            self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        if self._unsolicited:
+            return
+        status = self._parser.get_status_code()
+        if reply.is_interim(status):
+            return
+        self._head = reply.head(self._pool.target.name, status, self._headers)
+        if isinstance(self._head, ReplyHead):
+            self._close_after = self._head.length == UNTIL_CLOSE or not self._parser.should_keep_alive()
+            if self.receiver is not None:
+                self.receiver.reply_head(self._head)
+
+    def on_body(self, data: bytes) -> None:
+        if self.receiver is not None and not self._unsolicited and isinstance(self._head, ReplyHead):
+            self.receiver.reply_body(data)
+
+    def on_message_complete(self) -> None:
+        if self._head is not None:
+            self._complete = True
+
+    def _fail(self, failure: ModelFailure) -> None:
+        receiver, self.receiver = self.receiver, None
+        self.transport.abort()
+        if receiver is not None:
+            receiver.reply_failed(failure)
+
+
+class Pool:
+    """All connections to one container."""
+
+    def __init__(self, target: Target, *, clock: Callable[[], float], connect_timeout: float) -> None:
+        self.target = target
+        self.host_line = b"host: %b:%d\r\n" % (target.host.encode(), target.port)
+        self._clock = clock
+        self._connect_timeout = connect_timeout
+        self._idle: deque[Upstream] = deque()
+        self._closed = False
+
+    def acquire(self, receiver: Receiver) -> Upstream | None:
+        """An idle connection; or none, then `receiver.connected` or `receiver.reply_failed` follows later."""
+        while self._idle:
+            upstream = self._idle.pop()  # the youngest: the others may reach their age and go
+            if not upstream.transport.is_closing():
+                return upstream
+        tasks.spawn(self._connect(receiver), name=f"connect {self.target.name}")
+        return None
+
+    async def _connect(self, receiver: Receiver) -> None:
+        target = self.target
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                loop = asyncio.get_running_loop()
+                _, upstream = await loop.create_connection(lambda: Upstream(self), target.host, target.port)
+        except TimeoutError:
+            detail = f"no answer on port {target.port} within {self._connect_timeout:g} s"
+            receiver.reply_failed(errors.model_unreachable(target.name, detail))
+        except OSError as error:
+            detail = f"{error.strerror or type(error).__name__} on port {target.port}".lower()
+            receiver.reply_failed(errors.model_unreachable(target.name, detail))
+        else:
+            receiver.connected(upstream)
+
+    def give_back(self, upstream: Upstream) -> None:
+        """Keeps `upstream` for the next exchange."""
+        if self._closed or upstream.transport.is_closing():
+            upstream.transport.abort()
+            return
+        upstream.idle_since = self._clock()
+        self._idle.append(upstream)
+
+    def forget(self, upstream: Upstream) -> None:
+        """`upstream` is gone."""
+        if upstream.receiver is None and upstream in self._idle:
+            self._idle.remove(upstream)
+
+    def close_idle(self, older_than: float) -> None:
+        """Closes connections that have been idle since before `older_than` (monotonic seconds)."""
+        while self._idle and self._idle[0].idle_since < older_than:
+            self._idle.popleft().transport.abort()
+
+    def is_empty(self) -> bool:
+        """Whether no connection waits here."""
+        return not self._idle
+
+    def close(self) -> None:
+        """No more use: idle connections close now, busy ones after their exchange."""
+        self._closed = True
+        while self._idle:
+            self._idle.popleft().transport.abort()

@@ -1,0 +1,1 @@
+"""What several kinds of tests use: a model server of our own, a running router, raw HTTP."""
