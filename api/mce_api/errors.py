@@ -21,7 +21,6 @@ class Code(StrEnum):
     INTERNAL_FAILURE = "InternalFailure"
     SERVICE_UNAVAILABLE = "ServiceUnavailable"
     MODEL_NOT_READY = "ModelNotReadyException"
-    THROTTLING = "ThrottlingException"
 
 
 class Reason(StrEnum):

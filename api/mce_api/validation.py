@@ -71,7 +71,7 @@ def _explain(error: ValidationError) -> tuple[Violation, ...]:
         else:
             message = _with_value(fault["msg"], fault["input"])
         found.setdefault(path, Violation(path=path, message=message))
-    return tuple(found.values())
+    return tuple(violation for path, violation in found.items() if not any(f"{path}[" in other for other in found))
 
 
 def _is_union_branch(part: int | str) -> bool:

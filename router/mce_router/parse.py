@@ -14,7 +14,7 @@ from mce_api.errors import Reason, Refusal
 from mce_router import headers as header_rules
 from mce_router.invocation import CHUNKED, Headers, Invocation, Kind, RequestHead
 
-_NAME: Final = re.compile(wire.NAME_PATTERN.removeprefix("^").removesuffix("$").encode())
+_NAME: Final = re.compile(b"(?=.{1,%d}$)" % wire.NAME_MAX_LENGTH + wire.NAME_PATTERN.encode())
 _ENDPOINT_PATH: Final = re.compile(rb"/endpoints/([^/?#]*)/invocations(-response-stream)?")
 _HOST: Final = re.compile(rb"[A-Za-z0-9._\-:\[\]]*")
 _VISIBLE: Final = re.compile(rb"[\x20-\x7e\t]*")

@@ -125,8 +125,9 @@ class CallerConnection(asyncio.Protocol):
         self.flush()
 
     def eof_received(self) -> bool:
-        # A caller that half-closes after its request still wants the answer; one that has nothing pending is gone.
-        return self._exchange is not None and self._receiving is None
+        # A closed and a half-closed caller look the same from here. As nginx does, take it for gone: a container that
+        # goes on computing for nobody costs everybody else.
+        return False
 
     def pause_writing(self) -> None:
         if self._exchange is not None:

@@ -1,8 +1,8 @@
 """A model server in a few lines of asyncio, told by its environment how to behave; the other side of the router's wire.
 
 Run as `python model.py serve`. `MODEL_NAME`, `PORT` or `SAGEMAKER_BIND_TO_PORT`, `PING_STATUS` (200, 503, `never`),
-`EXIT_AFTER` seconds with `EXIT_CODE`, `SLOW_MS`, `FAIL_STATUS`. `/invocations` echoes what came as JSON; a text/plain body is
-answered as text/plain `NAME(body)`, so that a chain shows its order.
+`EXIT_AFTER` seconds with `EXIT_CODE`, `SLOW_MS`, `FAIL_STATUS`. `/invocations` echoes what came as JSON; a text/plain
+body is answered as text/plain `NAME(body)`, so that a chain shows its order.
 """
 
 import asyncio

@@ -1,0 +1,207 @@
+"""Start, health, reload, drain, exit of a real router process; and containers that break the rules."""
+
+import http.client
+import json
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from support import http as caller
+from support import processes
+
+
+class Rogue:
+    """A container that answers every connection with the same bytes, then closes (or not)."""
+
+    def __init__(self, answer: bytes, *, close: bool = True) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self.requests = 0
+        self._answer = answer
+        self._close = close
+        self._kept: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            data = connection.recv(65536)
+            ping = data.startswith(b"GET /ping")
+            if not ping:
+                self.requests += 1
+            if data:
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" if ping else self._answer)
+            if self._close or ping:
+                connection.close()
+            else:
+                self._kept.append(connection)
+
+    def stop(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+        for connection in self._kept:
+            connection.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        pytest.param(b"", "ModelBrokeOff", id="nothing"),
+        pytest.param(b"garbage\r\n\r\n", "ModelBadReply", id="garbage"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\na", "ModelBadReply", id="lengths"
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\na", "ModelBadReply", id="both"
+        ),
+        pytest.param(b"HTTP/1.1 101 Switching\r\n\r\n", "ModelBadReply", id="switching"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nx: " + b"a" * 5000 + b"\r\n\r\n", "ModelHeadersTooLarge", id="headers"),
+        pytest.param(
+            b"HTTP/1.1 302 Found\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n", "ServerErrorFromModel", id="redirect"
+        ),
+    ],
+)
+def test_a_bad_reply_is_a_model_error_and_asked_for_only_once(tmp_path: Path, answer: bytes, reason: str) -> None:
+    rogue = Rogue(answer)
+    try:
+        with processes.router(tmp_path, processes.table("Direct", {"rogue": rogue.port})) as router:
+            reply = caller.post(router.port, b"x", target="rogue")
+        assert (reply.status, reply.headers["x-mce-reason"]) == (424, reason)
+        assert rogue.requests == 1
+    finally:
+        rogue.stop()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\ncontent-length: 60\r\n\r\n" + b"a" * 20, id="length"),
+        pytest.param(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\naaaaa\r\n", id="chunked"),
+    ],
+)
+def test_a_reply_that_breaks_off_never_looks_whole(tmp_path: Path, answer: bytes) -> None:
+    rogue = Rogue(answer)
+    try:
+        with processes.router(tmp_path, processes.table("Direct", {"rogue": rogue.port})) as router:
+            with pytest.raises((http.client.IncompleteRead, ConnectionError, http.client.HTTPException)):
+                caller.post(router.port, b"x", target="rogue")
+            data = (
+                b"POST /invocations HTTP/1.1\r\nHost: m\r\nContent-Length: 0\r\n%b: rogue\r\n\r\n"
+                % caller.TARGET.encode()
+            )
+            assert b"ModelError" not in caller.raw(router.port, data)
+    finally:
+        rogue.stop()
+
+
+def test_a_reply_that_ends_with_its_connection_is_whole(tmp_path: Path) -> None:
+    rogue = Rogue(b"HTTP/1.1 200 OK\r\ncontent-type: a/b\r\n\r\nhello")
+    try:
+        with processes.router(tmp_path, processes.table("Direct", {"rogue": rogue.port})) as router:
+            assert caller.post(router.port, b"x", target="rogue").body == b"hello"
+    finally:
+        rogue.stop()
+
+
+def test_a_second_reply_that_nobody_asked_for_is_never_delivered(tmp_path: Path) -> None:
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nmine"
+    rogue = Rogue(answer + b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nstolen", close=False)
+    try:
+        with processes.router(tmp_path, processes.table("Direct", {"rogue": rogue.port})) as router:
+            for _ in range(3):
+                assert caller.post(router.port, b"x", target="rogue").body == b"mine"
+    finally:
+        rogue.stop()
+
+
+def test_a_caller_that_leaves_takes_its_request_along(tmp_path: Path) -> None:
+    port = processes.free_port()
+    with (
+        processes.model("slow", port, tmp_path / "slow.log", SLOW_MS="60000"),
+        processes.router(tmp_path, processes.table("Direct", {"slow": port})) as router,
+    ):
+        data = (
+            b"POST /invocations HTTP/1.1\r\nHost: m\r\nContent-Length: 0\r\n%b: slow\r\n\r\n" % caller.TARGET.encode()
+        )
+        with socket.create_connection(("127.0.0.1", router.port)) as connection:
+            connection.sendall(data)
+            processes.wait_until("in flight", lambda: router.sample("mce_inflight", container="slow") == 1)
+        processes.wait_until("given up", lambda: router.sample("mce_inflight", container="slow") == 0, 3)
+
+
+def test_readiness_follows_the_containers(tmp_path: Path) -> None:
+    port = processes.free_port()
+    with processes.router(tmp_path, processes.table("Direct", {"late": port}), ready=False) as router:
+        status, text = processes.get(f"{router.admin_url}/readyz")
+        assert status == 503
+        assert text.startswith(b"late: it is starting")
+        assert processes.get(f"{router.admin_url}/startup/late")[0] == 503
+        assert processes.get(f"{router.url}/ping")[0] == 503
+        with processes.model("late", port, tmp_path / "late.log"):
+            processes.wait_until("ready", router.is_ready, 5)
+            assert processes.get(f"{router.admin_url}/startup/late")[0] == 200
+            assert router.targets()["late"]["state"] == "Healthy"
+        processes.wait_until("not ready", lambda: not router.is_ready(), 15)
+        assert "nothing listens" in router.targets()["late"]["lastError"]
+
+
+def test_a_new_table_is_used_and_a_bad_one_is_not(tmp_path: Path) -> None:
+    port, other = processes.free_port(), processes.free_port()
+    with (
+        processes.model("a", port, tmp_path / "a.log"),
+        processes.model("b", other, tmp_path / "b.log"),
+        processes.router(tmp_path, processes.table("Direct", {"a": port})) as router,
+    ):
+        assert caller.post(router.port, b"x", target="b").status == 400
+        router.table.write_text(json.dumps(processes.table("Direct", {"a": port, "b": other})))
+        processes.wait_until("b is served", lambda: caller.post(router.port, b"x", target="b").status == 200, 5)
+        router.table.write_text('{"endpoint": 1}')
+        reloads = "mce_route_table_reloads_total"
+        processes.wait_until("refused", lambda: router.sample(reloads, result="bad") == 1, 5)
+        assert caller.post(router.port, b"x", target="b").status == 200
+        assert "route table refused" in router.log.read_text()
+
+
+def test_a_drain_finishes_what_is_in_flight_then_exits_0(tmp_path: Path) -> None:
+    port = processes.free_port()
+    with (
+        processes.model("slow", port, tmp_path / "slow.log", SLOW_MS="1000"),
+        processes.router(tmp_path, processes.table("Direct", {"slow": port})) as router,
+    ):
+        replies: list[caller.Reply] = []
+        thread = threading.Thread(target=lambda: replies.append(caller.post(router.port, b"x", target="slow")))
+        thread.start()
+        processes.wait_until("in flight", lambda: router.sample("mce_inflight", container="slow") == 1)
+        router.terminate()
+        processes.wait_until("not ready", lambda: not router.is_ready(), 2)
+        late = caller.post(router.port, b"y", target="nobody")
+        assert late.headers["connection"] == "close"
+        thread.join()
+        assert replies[0].status == 200
+        assert router.process.wait(5) == 0
+
+
+def test_a_router_without_a_table_says_why_and_exits_1(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text('{"mode":"direct"}')
+    for path, complaint in ((tmp_path / "none.json", "No such file"), (bad, "mode: ")):
+        command = [sys.executable, "-m", "mce_router", "--table", str(path), "--listen", ":0", "--admin", ":0"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert complaint in done.stderr
+
+
+def test_a_wrong_address_is_named(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mce_router", "--table", "t", "--listen", "nowhere", "--admin", ":0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "'nowhere' is not HOST:PORT" in done.stderr

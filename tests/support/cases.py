@@ -1,0 +1,84 @@
+"""Endpoint documents, good and bad: the same cases go to pydantic (unit) and to a real API server (e2e)."""
+
+from typing import Any
+
+import pytest
+
+
+def document(name: str = "mnist", **spec: Any) -> dict[str, Any]:
+    """A valid Direct endpoint of two containers, with `spec` on top."""
+    base = {"mode": "Direct", "containers": [container("a"), container("b")]}
+    return {
+        "apiVersion": "serving.mce.dev/v1alpha1",
+        "kind": "MultiContainerEndpoint",
+        "metadata": {"name": name},
+        "spec": {**base, **spec},
+    }
+
+
+def container(name: str, **fields: Any) -> dict[str, Any]:
+    """One container."""
+    return {"name": name, "image": "localhost/mce/test-model:1", **fields}
+
+
+GOOD = [
+    pytest.param(document(), id="direct"),
+    pytest.param(document(mode="Serial"), id="serial"),
+    pytest.param(document(containers=[container("one")]), id="direct-of-one"),
+    pytest.param(document(containers=[container(f"c{i}") for i in range(15)]), id="fifteen"),
+    pytest.param(document(containers=[container("firstContainer"), container("firstcontainer")]), id="case-differs"),
+    pytest.param(document(availability="Any"), id="any-direct"),
+    pytest.param(document(containers=[container("a", port=8080), container("b", port=8501)]), id="ports"),
+    pytest.param(
+        document(containers=[container("a", resources={"requests": {"cpu": 1}, "limits": {"cpu": "1000m"}})]),
+        id="request-equals-limit",
+    ),
+    pytest.param(
+        document(containers=[container("a", env=[{"name": "A", "value": "1"}, {"name": "B", "valueFrom": {
+            "secretKeyRef": {"name": "s", "key": "k"}}}])]),
+        id="env",
+    ),
+    pytest.param(document(rollout={"maxSurge": 0, "maxUnavailable": 1}), id="rollout-without-surge"),
+    pytest.param(document(pod={"nodeSelector": {"disk": "ssd"}, "securityProfile": "baseline"}), id="pod"),
+]  # fmt: skip
+
+BAD = [
+    pytest.param(document(mode="direct"), "mode", id="mode-case"),
+    pytest.param(document(mode="Serial", containers=[container("a")]), "2 or more containers", id="serial-of-one"),
+    pytest.param(document(mode="Serial", availability="Any"), "Any needs mode Direct", id="any-serial"),
+    pytest.param(document(containers=[]), "containers", id="none"),
+    pytest.param(document(containers=[container(f"c{i}") for i in range(16)]), "15", id="sixteen"),
+    pytest.param(document(containers=[container("a"), container("a")]), "a", id="name-twice"),
+    pytest.param(document(containers=[container("under_score")]), "name", id="name-pattern"),
+    pytest.param(document(containers=[container("-a")]), "name", id="name-hyphen-first"),
+    pytest.param(document(containers=[container("a" * 64)]), "name", id="name-too-long"),
+    pytest.param(document(containers=[container("a", port=8080), container("b", port=8080)]), "same port", id="ports"),
+    pytest.param(document(containers=[container("a", port=19080)]), "belong to the router", id="port-of-router"),
+    pytest.param(document(containers=[container("a", port=20500)]), "belong to the router", id="port-of-block"),
+    pytest.param(document(containers=[container("a", port=80)]), "port", id="port-privileged"),
+    pytest.param(
+        document(containers=[container("a", env=[{"name": "SAGEMAKER_BIND_TO_PORT", "value": "1"}])]),
+        "set by the operator",
+        id="env-reserved",
+    ),
+    pytest.param(
+        document(containers=[container("a", env=[{"name": "A", "value": "1", "valueFrom": {
+            "secretKeyRef": {"name": "s", "key": "k"}}}])]),
+        "exactly one of",
+        id="env-two-sources",
+    ),
+    pytest.param(
+        document(containers=[container("a", resources={"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}})]),
+        "larger than its limit",
+        id="request-over-limit",
+    ),
+    pytest.param(document(containers=[container("a", startupTimeoutSeconds=59)]), "startupTimeout", id="start-short"),
+    pytest.param(document(containers=[container("a", startupTimeoutSeconds=3601)]), "startupTimeout", id="start-long"),
+    pytest.param(document(rollout={"maxSurge": 0, "maxUnavailable": 0}), "both 0", id="rollout-stuck"),
+    pytest.param(document(replicas=-1), "replicas", id="replicas-negative"),
+    pytest.param(document(name="Mnist"), "name", id="endpoint-upper-case"),
+    pytest.param(document(name="1mnist"), "name", id="endpoint-digit-first"),
+    pytest.param(document(name="a.b"), "name", id="endpoint-dot"),
+    pytest.param(document(pod={"securityProfile": "privileged"}), "securityProfile", id="profile-unknown"),
+    pytest.param(document(color="red"), "color", id="unknown-field"),
+]  # fmt: skip

@@ -1,0 +1,54 @@
+from typing import Any
+
+import pytest
+
+from mce_api import validation
+from mce_api.validation import InvalidEndpoint
+from support import cases
+
+
+@pytest.mark.parametrize("document", cases.GOOD)
+def test_a_good_endpoint_is_taken(document: dict[str, Any]) -> None:
+    assert validation.endpoint(document).metadata.name == document["metadata"]["name"]
+
+
+@pytest.mark.parametrize(("document", "complaint"), cases.BAD)
+def test_a_bad_endpoint_is_refused_with_its_field_and_cause(document: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(InvalidEndpoint, match=complaint):
+        validation.endpoint(document)
+
+
+def test_every_fault_is_named_at_once() -> None:
+    bad = cases.document(containers=[cases.container("_", port=1), cases.container("b", startupTimeoutSeconds=1)])
+    with pytest.raises(InvalidEndpoint) as caught:
+        validation.endpoint(bad)
+    assert [violation.path for violation in caught.value.violations] == [
+        "spec.containers[0].name",
+        "spec.containers[0].port",
+        "spec.containers[1].startupTimeoutSeconds",
+    ]
+
+
+def test_a_typing_mistake_gets_a_suggestion() -> None:
+    with pytest.raises(
+        InvalidEndpoint, match=r"\[0\]\.resource: unknown field; did you mean resources\?"
+    ):
+        validation.endpoint(cases.document(containers=[cases.container("a", resource={})]))
+
+
+def test_too_many_containers_are_told_how_many_are_allowed() -> None:
+    with pytest.raises(InvalidEndpoint, match="16 containers; an endpoint has at most 15"):
+        validation.endpoint(cases.document(containers=[cases.container(f"c{i}") for i in range(16)]))
+
+
+def test_another_kind_is_refused() -> None:
+    with pytest.raises(InvalidEndpoint, match=r"got apps/v1/Deployment"):
+        validation.endpoint({"apiVersion": "apps/v1", "kind": "Deployment"})
+
+
+def test_serial_is_the_default_as_in_aws() -> None:
+    document = cases.document()
+    del document["spec"]["mode"]
+    parsed = validation.endpoint(document)
+    assert parsed.spec.mode == "Serial"
+    assert parsed.spec.containers[0].args == ("serve",)
