@@ -1,4 +1,4 @@
-"""The life of one request, top to bottom: parse, route, admit, forward step by step, reply, record.
+"""The life of one request once its head is parsed: route, admit, forward step by step, reply, record.
 
 A Direct invocation is a chain of one container, a Serial one of several. The first container gets the caller's body
 as it comes in; what a container says goes to the next one whole (bounded), and what the last one says goes to the
@@ -11,9 +11,9 @@ from typing import Final, Protocol
 from mce_api import errors
 from mce_api.errors import Failure, ModelFailure, Reason, Refusal
 from mce_api.routes import RouteTable, Target
-from mce_router import headers, parse, rescue
+from mce_router import headers, rescue
 from mce_router import reply as replies
-from mce_router.invocation import CHUNKED, Invocation, Kind, ReplyHead, RequestHead
+from mce_router.invocation import CHUNKED, Invocation, Kind, ReplyHead
 from mce_router.service import Service
 from mce_router.upstream import HIGH_WATER_BYTES, Upstream
 
@@ -49,6 +49,7 @@ class Exchange:
     __slots__ = (
         "_answering",
         "_caller",
+        "_chunked",
         "_forwarding",
         "_hop",
         "_invocation",
@@ -89,16 +90,16 @@ class Exchange:
         self._reply: ReplyHead | None = None
         self._hop: list[bytes] = []
         self._answering = False
+        self._chunked = False
         self._over = False
         self.body_complete = False
         self.deadline = 0.0
 
-    # --- 1. the head: parse, route, admit
+    # --- 1. the head, parsed: route, admit
 
-    def begin(self, head: RequestHead) -> None:
-        """Decides what `head` asks for and starts it."""
+    def begin(self, parsed: Invocation | Refusal) -> None:
+        """Starts what `parsed` asks for."""
         service = self._service
-        parsed = parse.invocation(head, self._routes_table.variant)
         if isinstance(parsed, Refusal):
             self._fail(parsed, close=True)
             return
@@ -187,20 +188,25 @@ class Exchange:
             self._waiting.append(body)
         upstream = pool.acquire(self)
         if upstream is not None:
-            self.connected(upstream)
+            self._use(upstream)
+            if self._step:
+                upstream.flush()  # a first step's request goes out with its body, when the caller's bytes are read
 
     def connected(self, upstream: Upstream) -> None:
         """A connection to the container of this step is there."""
         if self._over:
             upstream.release(reusable=False)
             return
+        self._use(upstream)
+        upstream.flush()
+
+    def _use(self, upstream: Upstream) -> None:
         self._upstream = upstream
         upstream.begin(self, b"".join(self._waiting))
         self._waiting.clear()
         if self._waiting_bytes > HIGH_WATER_BYTES:
             self._caller.resume()
         self._waiting_bytes = 0
-        upstream.flush()
 
     def pause_request(self) -> None:
         """The container takes no more for now."""
@@ -228,14 +234,14 @@ class Exchange:
         self._extend_deadline()
         if self._is_last_step() and replies.is_success(head.status):
             self._answering = True
+            self._chunked = head.length < 0 and self._invocation is not None and not self._invocation.http_1_0
             self._caller.write(self._answer_head(head))
 
     def reply_body(self, data: bytes) -> None:
         """More of the container's answer."""
         self._extend_deadline()
         if self._answering:
-            chunked = self._answers_in_chunks()
-            self._caller.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
+            self._caller.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
             return
         self._hop.append(data)
         if self._reply is None or self._over:
@@ -262,7 +268,7 @@ class Exchange:
         if not self._is_last_step():
             self._next_step()
             return
-        if self._answers_in_chunks():
+        if self._chunked:
             self._caller.write(b"0\r\n\r\n")
         self._finish(None)
 
@@ -341,10 +347,6 @@ class Exchange:
             return True
         length = self._reply.length if self._reply is not None else 0
         return invocation.http_1_0 and length < 0
-
-    def _answers_in_chunks(self) -> bool:
-        invocation, head = self._invocation, self._reply
-        return head is not None and invocation is not None and head.length < 0 and not invocation.http_1_0
 
     def _is_last_step(self) -> bool:
         return self._step == len(self._targets) - 1

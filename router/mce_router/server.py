@@ -13,8 +13,10 @@ from typing import Final, cast
 import httptools
 
 from mce_api.errors import Reason, Refusal
+from mce_router import parse
 from mce_router.exchange import Exchange
-from mce_router.invocation import Headers, RequestHead
+from mce_router.invocation import Headers, Invocation, RequestHead
+from mce_router.route import Routes
 from mce_router.service import Service
 from mce_router.upstream import HIGH_WATER_BYTES
 
@@ -22,6 +24,7 @@ _log: Final = logging.getLogger(__name__)
 _LINGER_SECONDS: Final = 2.0
 _CHUNK_OVERHEAD_BYTES: Final = 16384
 _CHUNK_OVERHEAD_FACTOR: Final = 8
+_NOTHING: Final = Refusal(Reason.BAD_REQUEST, "There was no request.")
 
 
 class _Waiting:
@@ -49,6 +52,9 @@ class CallerConnection(asyncio.Protocol):
         "_held",
         "_in_head",
         "_last",
+        "_last_head",
+        "_last_parsed",
+        "_last_routes",
         "_out",
         "_parser",
         "_receiving",
@@ -74,6 +80,9 @@ class CallerConnection(asyncio.Protocol):
         self._out: list[bytes] = []
         self._url = b""
         self._headers: Headers = []
+        self._last_head: RequestHead | None = None
+        self._last_routes: Routes | None = None
+        self._last_parsed: Invocation | Refusal = _NOTHING
         self._in_head = False
         self._header_bytes = 0
         self._fed_bytes = 0
@@ -237,16 +246,25 @@ class CallerConnection(asyncio.Protocol):
     # --- the order of things
 
     def _begin(self, head: RequestHead) -> Exchange:
-        size = len(head.url) + sum(len(name) + len(value) + 4 for name, value in head.headers)
         exchange = Exchange(self._service, self)
         self._exchange = exchange
         self._answered = False
         self._receiving = exchange
-        if size > self._service.settings.max_header_bytes:
-            exchange.refuse(self._head_too_large())
-        else:
-            exchange.begin(head)
+        exchange.begin(self._parsed(head))
         return exchange
+
+    def _parsed(self, head: RequestHead) -> Invocation | Refusal:
+        """What `head` asks for. A caller's heads are mostly equal: the last one is remembered, as parsing is pure."""
+        routes = self._service.routes
+        if head != self._last_head or routes is not self._last_routes:
+            self._last_head = head
+            self._last_routes = routes
+            size = len(head.url) + sum(len(name) + len(value) + 4 for name, value in head.headers)
+            if size > self._service.settings.max_header_bytes:
+                self._last_parsed = self._head_too_large()
+            else:
+                self._last_parsed = parse.invocation(head, routes.table.variant)
+        return self._last_parsed
 
     def _advance(self) -> None:
         """Starts the next request once the current one is answered and its body is in."""

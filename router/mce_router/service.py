@@ -32,6 +32,8 @@ class Service:
         self.draining = False
         self.exchanges: set[Exchange] = set()
         self._pools: dict[tuple[str, str, int], Pool] = {}
+        self._current_pools: dict[str, Pool] = {}
+        """The pools of the table in use by name: what nearly every request needs, without making a key."""
         self._inflight: dict[str, int] = {}
         self._sequence = 0
         self._id_prefix = _uuid_prefix()
@@ -48,6 +50,10 @@ class Service:
         kept = {_key(target) for target in table.targets}
         for key in [key for key in self._pools if key not in kept]:
             self._pools.pop(key).close()
+        self._current_pools = {}
+        for target in table.targets:
+            pool = self._current_pools[target.name] = self.pool(target)
+            pool.target = target  # same name, host and port; its limits may be new
         self._inflight = {target.name: self._inflight.get(target.name, 0) for target in table.targets}
         self.metrics.use(table)
         self.health.use(table)
@@ -59,6 +65,9 @@ class Service:
 
     def pool(self, target: Target) -> Pool:
         """The connections to `target`."""
+        pool = self._current_pools.get(target.name)
+        if pool is not None and pool.target is target:
+            return pool
         key = _key(target)
         pool = self._pools.get(key)
         if pool is None:

@@ -1,0 +1,1 @@
+"""What every example container shares: the HTTP contract, its payloads and the deskewing."""
