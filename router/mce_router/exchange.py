@@ -46,54 +46,31 @@ class Caller(Protocol):
 class Exchange:
     """One request and its answer."""
 
-    __slots__ = (
-        "_answering",
-        "_caller",
-        "_chunked",
-        "_forwarding",
-        "_hop",
-        "_invocation",
-        "_model_seconds",
-        "_over",
-        "_received",
-        "_reply",
-        "_request_id",
-        "_routes_table",
-        "_service",
-        "_started",
-        "_step",
-        "_step_started",
-        "_targets",
-        "_upstream",
-        "_waiting",
-        "_waiting_bytes",
-        "body_complete",
-        "deadline",
-    )
+    # Class attributes are the start values: one of these is made for each request, and most are never set on it.
+    _invocation: Invocation | None = None
+    _targets: tuple[Target, ...] = ()
+    _step = 0
+    _step_started = 0.0
+    _model_seconds = 0.0
+    _upstream: Upstream | None = None
+    _waiting_bytes = 0
+    _received = 0
+    _forwarding = False
+    _reply: ReplyHead | None = None
+    _answering = False
+    _chunked = False
+    _over = False
+    body_complete = False
+    deadline = 0.0
 
     def __init__(self, service: Service, caller: Caller) -> None:
         self._service = service
         self._caller = caller
         self._started = service.clock()
         self._request_id = service.next_request_id()
-        self._routes_table: RouteTable = service.routes.table
-        self._invocation: Invocation | None = None
-        self._targets: tuple[Target, ...] = ()
-        self._step = 0
-        self._step_started = 0.0
-        self._model_seconds = 0.0
-        self._upstream: Upstream | None = None
+        self._table: RouteTable = service.routes.table
         self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
-        self._received = 0
-        self._forwarding = False
-        self._reply: ReplyHead | None = None
         self._hop: list[bytes] = []
-        self._answering = False
-        self._chunked = False
-        self._over = False
-        self.body_complete = False
-        self.deadline = 0.0
 
     # --- 1. the head, parsed: route, admit
 
@@ -104,7 +81,7 @@ class Exchange:
             self._fail(parsed, close=True)
             return
         self._invocation = parsed
-        if parsed.length > self._routes_table.limits.max_request_bytes:
+        if parsed.length > self._table.limits.max_request_bytes:
             self._fail(self._too_large(parsed.length), close=True)
             return
         if parsed.kind is Kind.PING:
@@ -138,7 +115,7 @@ class Exchange:
         if not self._forwarding:
             return
         self._received += len(data)
-        if self._received > self._routes_table.limits.max_request_bytes:
+        if self._received > self._table.limits.max_request_bytes:
             self._fail(self._too_large(self._received), close=True)
             return
         assert self._invocation is not None  # noqa: S101 - set when forwarding began
@@ -250,10 +227,10 @@ class Exchange:
         if not replies.is_success(self._reply.status):
             if size > ERROR_BODY_BYTES:
                 self._model_error()
-        elif size > self._routes_table.limits.max_hop_bytes:
+        elif size > self._table.limits.max_hop_bytes:
             here, following = self._targets[self._step].name, self._targets[self._step + 1].name
             size = max(size, self._reply.length)
-            limit = self._routes_table.limits.max_hop_bytes
+            limit = self._table.limits.max_hop_bytes
             self._fail(errors.hop_too_large(here, following, size, limit))
 
     def reply_end(self) -> None:
@@ -355,7 +332,7 @@ class Exchange:
         self.deadline = self._service.clock() + self._targets[self._step].invocation_timeout_seconds
 
     def _too_large(self, size: int) -> Refusal:
-        limit = self._routes_table.limits.max_request_bytes
+        limit = self._table.limits.max_request_bytes
         text = f"HTTP content length exceeded {limit} bytes (this request: {size} or more; limits.maxRequestBytes)."
         return Refusal(Reason.BODY_TOO_LARGE, text)
 

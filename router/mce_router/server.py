@@ -8,7 +8,7 @@ of our answer.
 import asyncio
 import logging
 from collections import deque
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 import httptools
 
@@ -24,7 +24,21 @@ _log: Final = logging.getLogger(__name__)
 _LINGER_SECONDS: Final = 2.0
 _CHUNK_OVERHEAD_BYTES: Final = 16384
 _CHUNK_OVERHEAD_FACTOR: Final = 8
+_MEMO_BYTES: Final = 4096
 _NOTHING: Final = Refusal(Reason.BAD_REQUEST, "There was no request.")
+
+
+class _Memo(NamedTuple):
+    """A request that came whole in one read: its head as bytes, and what they mean. Equal bytes mean the same again."""
+
+    head: bytes
+    size: int
+    parsed: Invocation
+    routes: Routes
+
+    def fits(self, data: bytes, routes: Routes) -> bool:
+        """Whether `data` is such a request again, under the same route table."""
+        return len(data) == self.size and routes is self.routes and data.startswith(self.head)
 
 
 class _Waiting:
@@ -52,10 +66,10 @@ class CallerConnection(asyncio.Protocol):
         "_held",
         "_in_head",
         "_last",
-        "_last_head",
-        "_last_parsed",
-        "_last_routes",
+        "_memo",
+        "_messages",
         "_out",
+        "_parsed",
         "_parser",
         "_receiving",
         "_registry",
@@ -80,9 +94,9 @@ class CallerConnection(asyncio.Protocol):
         self._out: list[bytes] = []
         self._url = b""
         self._headers: Headers = []
-        self._last_head: RequestHead | None = None
-        self._last_routes: Routes | None = None
-        self._last_parsed: Invocation | Refusal = _NOTHING
+        self._parsed: Invocation | Refusal = _NOTHING
+        self._memo: _Memo | None = None
+        self._messages = 0
         self._in_head = False
         self._header_bytes = 0
         self._fed_bytes = 0
@@ -111,7 +125,13 @@ class CallerConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._shut or self._close:
             return  # the last answer is out or on its way; what still comes is thrown away
+        between = self._exchange is None and not self._in_head
+        memo = self._memo
+        if memo is not None and between and memo.fits(data, self._service.routes):
+            self._begin_whole(memo, data)
+            return
         self._fed_bytes += len(data)
+        self._messages = 0
         if self._in_head or self._receiving is None:
             self._header_bytes += len(data)
         try:
@@ -124,14 +144,19 @@ class CallerConnection(asyncio.Protocol):
             pass  # refused when its head was complete
         except httptools.HttpParserError as error:
             self._malformed(str(error))
-        if self._in_head and self._header_bytes > self._service.settings.max_header_bytes:
-            self._refuse(self._head_too_large())
-        elif self._fed_bytes > _CHUNK_OVERHEAD_BYTES + _CHUNK_OVERHEAD_FACTOR * (self._body_bytes + 8192):
-            self._refuse(Refusal(Reason.BAD_REQUEST, "The body is nearly all chunk framing; send larger chunks."))
+        self._check_sizes()
+        if between and self._messages == 1 and self._receiving is None:
+            self._remember(data)
         if isinstance(self._receiving, Exchange):
             self._receiving.flush_request()
             self.deadline = self._service.clock() + self._service.settings.body_idle_seconds
         self.flush()
+
+    def _check_sizes(self) -> None:
+        if self._in_head and self._header_bytes > self._service.settings.max_header_bytes:
+            self._refuse(self._head_too_large())
+        elif self._fed_bytes > _CHUNK_OVERHEAD_BYTES + _CHUNK_OVERHEAD_FACTOR * (self._body_bytes + 8192):
+            self._refuse(Refusal(Reason.BAD_REQUEST, "The body is nearly all chunk framing; send larger chunks."))
 
     def eof_received(self) -> bool:
         # A closed and a half-closed caller look the same from here. As nginx does, take it for gone: a container that
@@ -152,6 +177,7 @@ class CallerConnection(asyncio.Protocol):
         self._headers = []
         self._url = b""
         self._in_head = True
+        self._messages += 1
         self.deadline = self._service.clock() + self._service.settings.header_timeout_seconds
         self._fed_bytes = 0
         self._body_bytes = 0
@@ -250,21 +276,40 @@ class CallerConnection(asyncio.Protocol):
         self._exchange = exchange
         self._answered = False
         self._receiving = exchange
-        exchange.begin(self._parsed(head))
+        parsed = self._parsed = self._parse(head)
+        exchange.begin(parsed)
         return exchange
 
-    def _parsed(self, head: RequestHead) -> Invocation | Refusal:
-        """What `head` asks for. A caller's heads are mostly equal: the last one is remembered, as parsing is pure."""
-        routes = self._service.routes
-        if head != self._last_head or routes is not self._last_routes:
-            self._last_head = head
-            self._last_routes = routes
-            size = len(head.url) + sum(len(name) + len(value) + 4 for name, value in head.headers)
-            if size > self._service.settings.max_header_bytes:
-                self._last_parsed = self._head_too_large()
-            else:
-                self._last_parsed = parse.invocation(head, routes.table.variant)
-        return self._last_parsed
+    def _parse(self, head: RequestHead) -> Invocation | Refusal:
+        size = len(head.url) + sum(len(name) + len(value) + 4 for name, value in head.headers)
+        if size > self._service.settings.max_header_bytes:
+            return self._head_too_large()
+        return parse.invocation(head, self._service.routes.table.variant)
+
+    def _remember(self, data: bytes) -> None:
+        """Keeps the head of a request that `data` held from its first byte to its last.
+
+        Callers send the same head again and again; with equal bytes at the same place in the stream (between two
+        messages) the parser would say the same again, so it need not be asked.
+        """
+        parsed = self._parsed
+        if not isinstance(parsed, Invocation) or parsed.length < 0 or parsed.expects_continue:
+            return
+        size = data.find(b"\r\n\r\n") + 4
+        if size + parsed.length == len(data) and size <= _MEMO_BYTES and parsed.keep_alive:
+            self._memo = _Memo(data[:size], len(data), parsed, self._service.routes)
+
+    def _begin_whole(self, memo: _Memo, data: bytes) -> None:
+        """A request whose head is known, whole in `data`."""
+        exchange = self._exchange = Exchange(self._service, self)
+        self._answered = False
+        exchange.begin(memo.parsed)
+        if memo.parsed.length:
+            exchange.body(data[len(memo.head) :])
+        exchange.body_end()
+        exchange.flush_request()
+        self._advance()
+        self.flush()
 
     def _advance(self) -> None:
         """Starts the next request once the current one is answered and its body is in."""

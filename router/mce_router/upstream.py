@@ -8,7 +8,7 @@ was written may have been processed.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 import httptools
 
@@ -51,14 +51,24 @@ class Receiver(Protocol):
         """What was said since the last flush may go out."""
 
 
+class _Memo(NamedTuple):
+    """A reply that came whole in one read: its head as bytes, and what they mean. Equal bytes mean the same again."""
+
+    head: bytes
+    size: int
+    parsed: ReplyHead
+
+
 class Upstream(asyncio.Protocol):
     """One connection to a container."""
 
     __slots__ = (
         "_close_after",
         "_complete",
+        "_fresh",
         "_head",
         "_headers",
+        "_memo",
         "_out",
         "_parser",
         "_pool",
@@ -76,6 +86,8 @@ class Upstream(asyncio.Protocol):
         self._headers: Headers = []
         self._head: ReplyHead | ModelFailure | None = None
         self._complete = False
+        self._fresh = True
+        self._memo: _Memo | None = None
         self._unsolicited = False
         self._close_after = False
         self._out: list[bytes] = []
@@ -89,6 +101,7 @@ class Upstream(asyncio.Protocol):
         self.receiver = receiver
         self._head = None
         self._complete = False
+        self._fresh = True
         self._out.append(head)
 
     def write(self, data: bytes) -> None:
@@ -120,6 +133,11 @@ class Upstream(asyncio.Protocol):
         if receiver is None:
             self.transport.abort()  # nobody asked: never let it meet the next request
             return
+        fresh, self._fresh = self._fresh, False
+        memo = self._memo
+        if memo is not None and fresh and len(data) == memo.size and data.startswith(memo.head):
+            self._replay(receiver, memo, data)
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -132,7 +150,31 @@ class Upstream(asyncio.Protocol):
             self._fail(self._head)
             return
         if self._complete:
+            if fresh:
+                self._remember(data)
             receiver.reply_end()
+        receiver.flush_reply()
+
+    def _remember(self, data: bytes) -> None:
+        """Keeps the head of a reply that `data` held from its first byte to its last.
+
+        Servers send the same head again and again (for a second, where it has a date); with equal bytes at the same
+        place in the stream (after a request) the parser would say the same again, so it need not be asked.
+        """
+        head = self._head
+        if isinstance(head, ReplyHead) and head.length >= 0 and not self._close_after and not self._unsolicited:
+            size = data.find(b"\r\n\r\n") + 4
+            if size + head.length == len(data):
+                self._memo = _Memo(data[:size], len(data), head)
+
+    def _replay(self, receiver: Receiver, memo: _Memo, data: bytes) -> None:
+        """A reply whose head is known, whole in `data`."""
+        self._head = memo.parsed
+        self._complete = True
+        receiver.reply_head(memo.parsed)
+        if memo.parsed.length:
+            receiver.reply_body(data[len(memo.head) :])
+        receiver.reply_end()
         receiver.flush_reply()
 
     def eof_received(self) -> bool:

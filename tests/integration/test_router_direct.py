@@ -126,6 +126,43 @@ def test_pipelined_requests_are_answered_in_order(direct: Router) -> None:
     assert reply.count(b"HTTP/1.1 200 OK") == 20
 
 
+def _exchange(connection: socket.socket, request: bytes) -> bytes:
+    """One request in one write; the body of its answer."""
+    connection.sendall(request)
+    reply = b""
+    while b"\r\n\r\n" not in reply:
+        reply += connection.recv(65536)
+    head, _, body = reply.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK"), reply
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    while len(body) < length:
+        body += connection.recv(65536)
+    return body
+
+
+@pytest.mark.parametrize("after", [b"", b"\r\n"], ids=["exact", "blank-line-after"])
+def test_equal_heads_on_one_connection_still_get_their_own_bodies(direct: Router, after: bytes) -> None:
+    lines = b"Host: m\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n%b: %b\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", direct.port), timeout=5) as connection:
+        for number in range(30):
+            name = b"second" if number % 7 else b"firstContainer"
+            head = b"POST /invocations HTTP/1.1\r\n" + lines % (caller.TARGET.encode(), name)
+            body = b"\r\n%02d" % number  # begins like the end of a head
+            assert _exchange(connection, head + body + after) == b"%b(%b)" % (name, body)
+
+
+def test_a_known_head_whose_body_comes_in_pieces_is_read_as_ever(direct: Router) -> None:
+    lines = b"Host: m\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n%b: second\r\n\r\n" % caller.TARGET.encode()
+    head = b"POST /invocations HTTP/1.1\r\n" + lines
+    with socket.create_connection(("127.0.0.1", direct.port), timeout=5) as connection:
+        assert _exchange(connection, head + b"aaaa") == b"second(aaaa)"
+        for piece in (head[:10], head[10:], b"b"):
+            connection.sendall(piece)
+            time.sleep(0.05)
+        assert _exchange(connection, b"bbb") == b"second(bbbb)"
+        assert _exchange(connection, head + b"cccc") == b"second(cccc)"
+
+
 def test_a_malformed_request_is_refused_and_the_connection_closed(direct: Router) -> None:
     for data in (
         b"POST /invocations HTTP/1.1\nHost: m\n\n",
