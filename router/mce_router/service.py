@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from mce_api import wire
 from mce_api.errors import Failure, Reason, Refusal
@@ -13,10 +13,17 @@ from mce_router.route import Routes
 from mce_router.settings import Settings
 from mce_router.upstream import Pool
 
-if TYPE_CHECKING:
-    from mce_router.exchange import Exchange
-
 _SEQUENCE_DIGITS: Final = 12
+
+
+class InFlight(Protocol):
+    """A request that went to a container and is not over."""
+
+    deadline: float
+    """Monotonic seconds."""
+
+    def timed_out(self) -> None:
+        """Its time is up."""
 
 
 class Service:
@@ -30,7 +37,7 @@ class Service:
         self.metrics = metrics
         self.health = health
         self.draining = False
-        self.exchanges: set[Exchange] = set()
+        self.exchanges: set[InFlight] = set()
         self._pools: dict[tuple[str, str, int], Pool] = {}
         self._current_pools: dict[str, Pool] = {}
         """The pools of the table in use by name: what nearly every request needs, without making a key."""
@@ -98,7 +105,7 @@ class Service:
         """Exchanges in flight that involve the container called `name`."""
         return self._inflight.get(name, 0)
 
-    def started(self, exchange: "Exchange", targets: tuple[Target, ...]) -> None:
+    def started(self, exchange: InFlight, targets: tuple[Target, ...]) -> None:
         """`exchange` goes to `targets`."""
         self.exchanges.add(exchange)
         for target in targets:
@@ -106,7 +113,7 @@ class Service:
 
     def finished(
         self,
-        exchange: "Exchange",
+        exchange: InFlight,
         targets: tuple[Target, ...],
         failure: Failure | None,
         seconds: float,

@@ -1,0 +1,39 @@
+"""A real cluster with the chart installed, and a namespace for each test module."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support import cluster
+from support.cluster import Namespace
+
+SYSTEM = "mce-system"
+
+
+@pytest.fixture(scope="session")
+def installed() -> Namespace:
+    """The chart, installed as the README says; the operator is available."""
+    if not cluster.KUBECONFIG.exists():
+        pytest.fail("no cluster: run `make cluster images` first (or `make e2e`, which does)")
+    chart = str(cluster.ROOT / "charts" / "mce")
+    registry = os.environ.get("MCE_REGISTRY", "localhost/mce")
+    arguments = ("--namespace", SYSTEM, "--create-namespace", "--set", f"image.registry={registry}", "--wait")
+    cluster.run("helm", "upgrade", "--install", "mce", chart, *arguments, seconds=180)
+    system = Namespace(SYSTEM)
+    # A chart of the same version with a rebuilt image changes no pod: start from the image that was just loaded.
+    system.kubectl("rollout", "restart", "deployment", "-l", "app.kubernetes.io/name=mce")
+    system.kubectl("rollout", "status", "deployment", "-l", "app.kubernetes.io/name=mce", "--timeout=120s")
+    return system
+
+
+@pytest.fixture(scope="module")
+def namespace(installed: Namespace, request: pytest.FixtureRequest) -> Iterator[Namespace]:
+    """A namespace of its own; Pod Security restricted is enforced in it."""
+    name = "e2e-" + Path(request.path).stem.removeprefix("test_").replace("_", "-")
+    cluster.run("kubectl", "delete", "namespace", name, "--ignore-not-found", "--wait", seconds=180)
+    cluster.run("kubectl", "create", "namespace", name)
+    cluster.run("kubectl", "label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    yield Namespace(name)
+    cluster.run("kubectl", "delete", "namespace", name, "--wait=false")
