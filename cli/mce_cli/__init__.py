@@ -1,0 +1,1 @@
+"""The ``mce`` command: prints, exits, contains no logic."""
