@@ -1,6 +1,7 @@
 # Every target works on a fresh machine with Python 3.11+, make and git; it sets up what it needs.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin

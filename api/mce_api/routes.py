@@ -28,7 +28,9 @@ class Target(_Part):
     name: Name
     host: str = Field(default="127.0.0.1", min_length=1, max_length=253)
     port: int = Field(ge=1, le=65535)
-    invocation_timeout_seconds: float = Field(default=float(wire.INVOCATION_TIMEOUT_SECONDS), gt=0, le=3600, strict=False)
+    invocation_timeout_seconds: float = Field(
+        default=float(wire.INVOCATION_TIMEOUT_SECONDS), gt=0, le=3600, strict=False
+    )
     max_concurrency: int = Field(default=0, ge=0)
     """Requests in flight to this container; above it 429. 0: no cap."""
 

@@ -204,8 +204,8 @@ RULES: Final = (
     Rule(
         name="requests-within-limits",
         scope=Scope.CONTAINER,
-        cel="!has(self.resources.requests) || !has(self.resources.limits) || self.resources.requests.all(k, "
-        "!(k in self.resources.limits) || quantity(string(self.resources.requests[k]))"
+        cel="!has(self.resources) || !has(self.resources.requests) || !has(self.resources.limits) || "
+        "self.resources.requests.all(k, !(k in self.resources.limits) || quantity(string(self.resources.requests[k]))"
         ".compareTo(quantity(string(self.resources.limits[k]))) <= 0)",
         field=".resources",
         message="a request is larger than its limit; raise the limit or lower the request",

@@ -40,9 +40,7 @@ def test_limits_and_availability_have_defaults() -> None:
         pytest.param({"targets": [{"name": "a", "port": "1"}]}, r"targets\[0\]\.port", id="port-string"),
         pytest.param({"targets": [{"name": f"c{i}", "port": i + 1} for i in range(16)]}, "at most 15", id="sixteen"),
         pytest.param({"targets": [{"name": "a", "port": 1}, {"name": "a", "port": 2}]}, "names must be", id="twice"),
-        pytest.param(
-            {"targets": [{"name": "a", "port": 1}, {"name": "b", "port": 1}]}, "share a host", id="ports"
-        ),
+        pytest.param({"targets": [{"name": "a", "port": 1}, {"name": "b", "port": 1}]}, "share a host", id="ports"),
         pytest.param({"mode": "Serial", "availability": "Any"}, "Any needs mode Direct", id="any-serial"),
         pytest.param({"color": "red"}, "color", id="unknown-field"),
     ],

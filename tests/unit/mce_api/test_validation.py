@@ -30,9 +30,7 @@ def test_every_fault_is_named_at_once() -> None:
 
 
 def test_a_typing_mistake_gets_a_suggestion() -> None:
-    with pytest.raises(
-        InvalidEndpoint, match=r"\[0\]\.resource: unknown field; did you mean resources\?"
-    ):
+    with pytest.raises(InvalidEndpoint, match=r"\[0\]\.resource: unknown field; did you mean resources\?"):
         validation.endpoint(cases.document(containers=[cases.container("a", resource={})]))
 
 

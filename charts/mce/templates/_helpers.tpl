@@ -1,0 +1,58 @@
+{{- define "mce.fullname" -}}
+{{- if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 54 | trimSuffix "-" -}}-operator
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 54 | trimSuffix "-" -}}-operator
+{{- end -}}
+{{- end -}}
+
+{{- define "mce.serviceAccountName" -}}
+{{- .Values.serviceAccount.name | default (include "mce.fullname" .) -}}
+{{- end -}}
+
+{{- define "mce.selectorLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/component: operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- /* managed-by is Helm here: the operator takes what carries its own name there for part of an endpoint. */ -}}
+{{- define "mce.labels" -}}
+{{ include "mce.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "mce.image" -}}
+{{- printf "%s/%s:%s" .root.Values.image.registry .name (.root.Values.image.tag | default .root.Chart.AppVersion) -}}
+{{- end -}}
+
+{{- /* What the operator may do where it serves: read what it watches, write its three kinds of children and the status. */ -}}
+{{- define "mce.rules" -}}
+- apiGroups: [serving.mce.dev]
+  resources: [multicontainerendpoints]
+  verbs: [get, list, watch]
+- apiGroups: [serving.mce.dev]
+  resources: [multicontainerendpoints/status]
+  verbs: [patch]
+# Clusters that guard owner references (OpenShift) ask for this before blockOwnerDeletion may be set.
+- apiGroups: [serving.mce.dev]
+  resources: [multicontainerendpoints/finalizers]
+  verbs: [update]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services, serviceaccounts]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+- apiGroups: [metrics.k8s.io]
+  resources: [pods]
+  verbs: [list]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- end -}}

@@ -1,0 +1,242 @@
+"""The Kubernetes API as few verbs over plain dicts: what the operator needs of it, and nothing of the client's models.
+
+`KubeApi` is what callers see; `connect` gives the one on `kubernetes.aio`, whose ready-made configuration (kubeconfig,
+service account, token re-read every minute) is used, and whose 126 MB of typed models are not: paths are built here.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+import aiohttp
+from kubernetes.aio import client, config
+
+from mce_api import names
+
+Object = dict[str, Any]
+
+_APPLY_PATCH: Final = "application/apply-patch+yaml"
+_LIST_CHUNK: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Where objects of one kind live in the API; all of ours are namespaced."""
+
+    api_version: str
+    kind: str
+    plural: str
+
+    def path(self, namespace: str | None, name: str | None = None, subresource: str | None = None) -> str:
+        """The URL path of a collection, an object or a subresource; no namespace: all of them."""
+        root = "/apis" if "/" in self.api_version else "/api"
+        scope = ("namespaces", namespace) if namespace else ()
+        parts = (root, self.api_version, *scope, self.plural, name, subresource)
+        return "/".join(part for part in parts if part)
+
+
+RESOURCES: Final = {
+    resource.kind: resource
+    for resource in (
+        Resource(names.API_VERSION, names.KIND, names.PLURAL),
+        Resource("apps/v1", "Deployment", "deployments"),
+        Resource("v1", "Service", "services"),
+        Resource("v1", "ServiceAccount", "serviceaccounts"),
+        Resource("v1", "Pod", "pods"),
+        Resource("events.k8s.io/v1", "Event", "events"),
+        Resource("metrics.k8s.io/v1beta1", "PodMetrics", "pods"),
+    )
+}
+
+
+class ApiError(Exception):
+    """The API server said no, or nothing (status 0). `reason` is its word for it (`NotFound`, `Conflict`, ...)."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+    @property
+    def is_not_found(self) -> bool:
+        """Whether the object is simply not there."""
+        return self.status == HTTPStatus.NOT_FOUND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """What another HTTP client needs to talk to the same API server as the same user."""
+
+    server: str
+    ca_path: str | None
+    certificate_path: str | None
+    key_path: str | None
+    token: str | None
+    insecure: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Objects of one kind at one moment."""
+
+    resource_version: str
+    items: list[Object]
+
+
+class KubeApi(Protocol):
+    """The verbs. Every method raises `ApiError`; none retries."""
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object:
+        """One object."""
+
+    async def list(self, kind: str, namespace: str | None, label_selector: str = "") -> Listing:
+        """All objects of a kind in a namespace, or everywhere; read in chunks."""
+
+    async def apply(self, body: Object) -> Object:
+        """Server-side apply as our field manager, conflicts forced; with a uid in the body it never re-creates."""
+
+    async def apply_status(self, body: Object) -> Object:
+        """The same on the status subresource. The server ignores a uid here: compare it before."""
+
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        """Deletes that very object (409 if another one has its name by now); its dependents follow."""
+
+    async def create_event(self, body: Object) -> None:
+        """Posts one `events.k8s.io/v1` Event."""
+
+    async def pod_metrics(self, namespace: str, label_selector: str) -> tuple[Object, ...]:
+        """CPU and memory of the selected pods' containers, as metrics.k8s.io has them."""
+
+
+class AioKubeApi:
+    """`KubeApi` on `kubernetes.aio`."""
+
+    def __init__(self, transport: client.ApiClient, timeout_seconds: float) -> None:
+        self._client = transport
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+
+    async def connection(self) -> Connection:
+        """Server and credentials as of now; a service account's token changes every hour."""
+        settings = self._client.configuration
+        header = await settings.get_api_key_with_prefix("BearerToken")
+        return Connection(
+            server=settings.host,
+            ca_path=settings.ssl_ca_cert,
+            certificate_path=settings.cert_file,
+            key_path=settings.key_file,
+            token=header.rpartition(" ")[2].strip() if header else None,
+            insecure=not settings.verify_ssl,
+        )
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object:
+        """See `KubeApi`."""
+        return await self._call("GET", RESOURCES[kind].path(namespace, name))
+
+    async def list(self, kind: str, namespace: str | None, label_selector: str = "") -> Listing:
+        """See `KubeApi`."""
+        query = {"labelSelector": label_selector, "limit": str(_LIST_CHUNK)}
+        items: list[Object] = []
+        while True:
+            page = await self._call("GET", RESOURCES[kind].path(namespace), query)
+            items += page.get("items") or []
+            query["continue"] = page["metadata"].get("continue", "")
+            if not query["continue"]:
+                return Listing(resource_version=page["metadata"].get("resourceVersion", ""), items=items)
+
+    async def apply(self, body: Object) -> Object:
+        """See `KubeApi`."""
+        return await self._apply(body, None)
+
+    async def apply_status(self, body: Object) -> Object:
+        """See `KubeApi`."""
+        return await self._apply(body, "status")
+
+    async def _apply(self, body: Object, subresource: str | None) -> Object:
+        metadata = body["metadata"]
+        path = RESOURCES[body["kind"]].path(metadata["namespace"], metadata["name"], subresource)
+        query = {"fieldManager": names.FIELD_MANAGER, "force": "true"}
+        return await self._call("PATCH", path, query, body, _APPLY_PATCH)
+
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        """See `KubeApi`."""
+        options = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": "Background",
+            "preconditions": {"uid": uid},
+        }
+        await self._call("DELETE", RESOURCES[kind].path(namespace, name), None, options)
+
+    async def create_event(self, body: Object) -> None:
+        """See `KubeApi`."""
+        await self._call("POST", RESOURCES["Event"].path(body["metadata"]["namespace"]), None, body)
+
+    async def pod_metrics(self, namespace: str, label_selector: str) -> tuple[Object, ...]:
+        """See `KubeApi`."""
+        path = RESOURCES["PodMetrics"].path(namespace)
+        return tuple((await self._call("GET", path, {"labelSelector": label_selector})).get("items") or ())
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content_type: str = "application/json",
+    ) -> Object:
+        pairs = [(key, value) for key, value in (query or {}).items() if value]
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        try:
+            method, url, headers, _, _ = await self._client.param_serialize(
+                method, path, query_params=pairs, header_params=headers, auth_settings=["BearerToken"]
+            )
+            response = await self._client.call_api(method, url, headers, body, _request_timeout=self._timeout)
+            text = await response.read()  # type: ignore[no-untyped-call]  # the client has no types here
+        except TimeoutError as error:
+            raise ApiError(0, "Timeout", f"{method} {path}: no answer within {self._timeout.total} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise ApiError(0, "Unreachable", f"{method} {path}: {error}") from error
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            raise _refusal(response.status, text)
+        answer: Object = json.loads(text)
+        return answer
+
+
+def _refusal(status: int, text: bytes) -> ApiError:
+    """The error in a `Status` object, or in whatever a proxy on the way has put there instead."""
+    try:
+        answer = json.loads(text)
+        return ApiError(status, answer.get("reason") or HTTPStatus(status).phrase, answer["message"])
+    except (ValueError, KeyError, AttributeError):
+        return ApiError(status, "Unknown", text[:200].decode(errors="replace"))
+
+
+@asynccontextmanager
+async def connect(timeout_seconds: float) -> AsyncIterator[AioKubeApi]:
+    """A client of the cluster around this pod, or of the one that the kubeconfig names.
+
+    Args:
+        timeout_seconds: how long one call may take, connecting included.
+
+    Raises:
+        ApiError: if there is neither.
+    """
+    settings = client.Configuration()
+    try:
+        config.load_incluster_config(settings)  # type: ignore[no-untyped-call]
+    except config.ConfigException:
+        try:
+            await config.load_kube_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+        except config.ConfigException as error:
+            raise ApiError(0, "NoCluster", f"no service account and no usable kubeconfig: {error}") from error
+    transport = client.ApiClient(settings)
+    try:
+        yield AioKubeApi(transport, timeout_seconds)
+    finally:
+        await transport.close()  # type: ignore[no-untyped-call]
+        await asyncio.sleep(0)  # lets aiohttp's transports close before the loop does

@@ -1,0 +1,151 @@
+"""What the cluster looked like when we last heard of it: a small dict per object, fed by lists, watches and our writes.
+
+Knows no decisions. The newest resourceVersion wins, so that the answer to a write is never undone by an older event
+(resourceVersions are comparable numbers, KEP-5504).
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from mce_api import names
+from mce_operator.key import Key
+
+Object = Mapping[str, Any]
+
+CHILD_KINDS: Final = ("ServiceAccount", "Service", "Deployment")
+"""In the order in which they are made."""
+WATCHED_KINDS: Final = (names.KIND, *CHILD_KINDS, "Pod")
+SELECTOR: Final = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY}"
+"""What our children and pods have in common."""
+
+OWNED: Final = "ownedFields"
+"""Key of a cached child: the fields that belong to our field manager, as JSON text (`ownership`)."""
+
+_METADATA: Final = [
+    "name",
+    "namespace",
+    "uid",
+    "generation",
+    "resourceVersion",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "labels",
+    "annotations",
+    "ownerReferences",
+]
+_POD_STATUS: Final = ("phase", "reason", "message", "conditions", "containerStatuses", "initContainerStatuses")
+
+
+class Cache:
+    """Objects by kind and key; pods also by endpoint."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, dict[Key, Object]] = {kind: {} for kind in WATCHED_KINDS}
+        self._pods: dict[Key, dict[str, Object]] = {}
+
+    def get(self, kind: str, key: Key) -> Object | None:
+        """One object, or None."""
+        return self._objects[kind].get(key)
+
+    def pods(self, endpoint: Key) -> tuple[Object, ...]:
+        """The endpoint's pods by name."""
+        return tuple(pod for _, pod in sorted(self._pods.get(endpoint, {}).items()))
+
+    def endpoints(self) -> Iterator[Key]:
+        """Every endpoint."""
+        return iter(tuple(self._objects[names.KIND]))
+
+    def put(self, kind: str, raw: Object) -> Key | None:
+        """Takes in an object as the API server sent it; returns its endpoint, or None if what is here is newer."""
+        key = _key(raw)
+        known = self._objects[kind].get(key)
+        if known is not None and _version(raw) < _version(known):
+            return None
+        kept = _trimmed(kind, raw)
+        self._objects[kind][key] = kept
+        endpoint = endpoint_of(kind, raw)
+        if kind == "Pod":
+            self._pods.setdefault(endpoint, {})[key.name] = kept
+        return endpoint
+
+    def remove(self, kind: str, raw: Object) -> Key:
+        """Forgets a deleted object, unless a newer one has taken its name; returns its endpoint."""
+        key = _key(raw)
+        known = self._objects[kind].get(key)
+        if known is not None and _version(known) <= _version(raw):
+            self.drop(kind, key)
+        return endpoint_of(kind, raw)
+
+    def drop(self, kind: str, key: Key) -> None:
+        """Forgets an object whatever its version."""
+        gone = self._objects[kind].pop(key, None)
+        if gone is not None and kind == "Pod":
+            endpoint = endpoint_of(kind, gone)
+            siblings = self._pods.get(endpoint, {})
+            siblings.pop(key.name, None)
+            if not siblings:
+                self._pods.pop(endpoint, None)
+
+    def replace(self, kind: str, namespace: str | None, items: Iterable[Object], resource_version: str) -> None:
+        """Takes in a whole list: what is not in it and not newer than it is gone."""
+        seen = set()
+        for item in items:
+            seen.add(_key(item))
+            self.put(kind, item)
+        horizon = _number(resource_version)
+        for key, known in tuple(self._objects[kind].items()):
+            if key not in seen and namespace in (None, key.namespace) and _version(known) <= horizon:
+                self.drop(kind, key)
+
+
+def endpoint_of(kind: str, raw: Object) -> Key:
+    """The endpoint that an object is, or that its label names."""
+    metadata = raw["metadata"]
+    name = metadata["name"] if kind == names.KIND else (metadata.get("labels") or {}).get(names.ENDPOINT_LABEL, "")
+    return Key(metadata["namespace"], name)
+
+
+def _key(raw: Object) -> Key:
+    return Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
+
+
+def _version(raw: Object) -> int:
+    return _number(raw["metadata"].get("resourceVersion", ""))
+
+
+def _number(resource_version: str) -> int:
+    return int(resource_version) if resource_version.isdigit() else 0
+
+
+def _trimmed(kind: str, raw: Object) -> Object:
+    """The parts that somebody here reads: a pod of 16 containers is 51 kB as it comes, half of it managedFields."""
+    metadata = raw["metadata"]
+    kept: dict[str, Any] = {
+        "apiVersion": raw.get("apiVersion"),
+        "kind": kind,
+        "metadata": {name: metadata[name] for name in _METADATA if name in metadata},
+    }
+    if kind == names.KIND:
+        kept["apiVersion"] = raw.get("apiVersion", names.API_VERSION)
+        kept["spec"], kept["status"] = raw.get("spec") or {}, raw.get("status") or {}
+    elif kind == "Pod":
+        containers = (raw.get("spec") or {}).get("containers") or ()
+        kept["spec"] = {"containers": [{name: one.get(name) for name in ("name", "resources")} for one in containers]}
+        status = raw.get("status") or {}
+        kept["status"] = {name: status[name] for name in _POD_STATUS if name in status}
+    else:
+        kept[OWNED] = owned_fields(raw)
+        if kind == "Deployment":
+            kept["status"] = raw.get("status") or {}
+    return kept
+
+
+def owned_fields(raw: Object) -> str:
+    """The fields of an object that belong to our field manager, as `ownership` reads them."""
+    mine = [
+        entry.get("fieldsV1") or {}
+        for entry in raw["metadata"].get("managedFields") or ()
+        if entry.get("manager") == names.FIELD_MANAGER and not entry.get("subresource")
+    ]
+    return json.dumps(mine, separators=(",", ":"))

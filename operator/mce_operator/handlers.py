@@ -1,0 +1,82 @@
+"""kopf as a watch layer and nothing more (ADR 0001): its events feed the caches and the queue. No decisions, no writes.
+
+Only `on.event` is used: it stores nothing, sets no finalizer and never touches an object. kopf does not retry what
+fails in such a handler, so nothing that can fail may live here.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import kopf
+
+from mce_api import names
+from mce_kit.kube import RESOURCES, Connection
+from mce_operator.cache import SELECTOR, WATCHED_KINDS, Cache
+from mce_operator.queue import WorkQueue
+
+_CREDENTIALS_LIFETIME: Final = timedelta(minutes=10)
+"""A service account's token is replaced every hour; kopf reads it anew when these are over."""
+
+
+def registry(
+    cache: Cache,
+    queue: WorkQueue,
+    connection: Callable[[], Awaitable[Connection]],
+    utc: Callable[[], datetime],
+) -> kopf.OperatorRegistry:
+    """The handlers: one per kind, and the login."""
+    made = kopf.OperatorRegistry()
+    for kind in WATCHED_KINDS:
+        resource = RESOURCES[kind]
+        group, _, version = resource.api_version.rpartition("/")
+
+        async def heard(event: Mapping[str, Any], kind: str = kind, **_: Any) -> None:
+            if event["type"] == "DELETED":
+                queue.add(cache.remove(kind, event["object"]))
+            elif (endpoint := cache.put(kind, event["object"])) is not None:
+                queue.add(endpoint)
+
+        kopf.on.event(group, version, resource.plural, id=f"{kind}-heard", registry=made)(heard)
+
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        found = await connection()
+        return kopf.ConnectionInfo(
+            server=found.server,
+            ca_path=found.ca_path,
+            insecure=found.insecure,
+            certificate_path=found.certificate_path,
+            private_key_path=found.key_path,
+            scheme="Bearer" if found.token else None,
+            token=found.token,
+            expiration=utc() + _CREDENTIALS_LIFETIME,
+        )
+
+    kopf.on.login(id="login", registry=made)(login)
+    return made
+
+
+def settings(*, is_clusterwide: bool) -> kopf.OperatorSettings:
+    """How kopf watches: streams its first list, notices silence, comes back within seconds, writes nothing."""
+    made = kopf.OperatorSettings()
+    made.posting.enabled = False
+    made.peering.standalone = True
+    made.process.ultimate_exiting_timeout = 25
+    made.watching.server_timeout = 600
+    made.watching.inactivity_timeout = 70
+    made.watching.connect_timeout = 10
+    made.watching.reconnect_backoff = 1
+    made.watching.initial_streaming = True
+    made.networking.request_timeout = 60
+    made.networking.connect_timeout = 10
+    # The default list ends with steps of 21 s, for which the operator is deaf after a long outage.
+    made.networking.error_backoffs = [0.5, 1, 2, *[3] * 40]
+    made.queueing.worker_limit = None
+    made.queueing.idle_timeout = 1
+    made.queueing.exit_timeout = 2
+    # Following CRDs needs cluster-wide rights, which an operator of a few namespaces does not have.
+    made.scanning.disabled = not is_clusterwide
+    for kind in WATCHED_KINDS:
+        if kind != names.KIND:
+            made.watching.label_selectors[RESOURCES[kind].api_version, RESOURCES[kind].plural] = SELECTOR
+    return made

@@ -1,0 +1,52 @@
+"""The only reader: from the caches, and for what they cannot know from the API server, to one `Observed`."""
+
+from mce_api import names
+from mce_kit.kube import ApiError, KubeApi
+from mce_operator import cache as caches
+from mce_operator import observed
+from mce_operator.cache import Cache
+from mce_operator.key import Key
+from mce_operator.observed import Child, Observed
+
+
+async def observe(api: KubeApi, cache: Cache, key: Key) -> Observed | None:
+    """The endpoint of `key` with its children and pods; None if it is gone.
+
+    The caches hold only what carries our label. Before a child is made for the first time, the API server is asked
+    whether something else has its name: an apply would take it over without a word.
+
+    Raises:
+        ApiError: if the API server does not answer that.
+    """
+    document = cache.get(names.KIND, key)
+    if document is None:
+        return None
+    children = {}
+    for kind in caches.CHILD_KINDS:
+        live = cache.get(kind, key)
+        if live is not None:
+            children[kind] = observed.child(kind, live, live[caches.OWNED])
+        elif (stranger := await _stranger(api, cache, kind, key)) is not None:
+            children[kind] = stranger
+    deployment = cache.get("Deployment", key)
+    return Observed(
+        key=key,
+        document=document,
+        children=children,
+        rollout=observed.rollout(deployment) if deployment else None,
+        pods=observed.pods(cache.pods(key)),
+    )
+
+
+async def _stranger(api: KubeApi, cache: Cache, kind: str, key: Key) -> Child | None:
+    """What has the name of an uncached child: somebody else's, or ours without its label or too new for the watch."""
+    try:
+        raw = await api.get(kind, key.namespace, key.name)
+    except ApiError as error:
+        if error.is_not_found:
+            return None
+        raise
+    found = observed.child(kind, raw, caches.owned_fields(raw))
+    if found.is_managed:
+        cache.put(kind, raw)
+    return found

@@ -1,0 +1,212 @@
+"""What a pass knows of an endpoint, as frozen values; absence is a value. Pure: parses dicts, reads nothing.
+
+Made by `observe`, read by `plan` and `status`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from mce_api import names
+from mce_operator.key import Key
+
+Raw = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """A live object under the name of one of our children."""
+
+    kind: str
+    name: str
+    uid: str
+    is_managed: bool
+    """Whether it carries our labels."""
+    controller_kind: str
+    """`Kind.group` of its controller; empty: it has none."""
+    controller_uid: str
+    hash: str
+    """Hash of what was last applied."""
+    owned: str
+    """The fields that are ours (see `ownership`)."""
+    is_deleting: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """The Deployment's own account of its pods."""
+
+    is_current: bool
+    """Whether its controller has seen the newest spec."""
+    replicas: int
+    updated: int
+    ready: int
+    available: int
+    deadline_exceeded: str
+    """Message of the Progressing condition if the deadline is over, else empty."""
+    replica_failure: str
+    """Why no pod could be made, else empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Termination:
+    """How a container's process ended."""
+
+    exit_code: int
+    reason: str
+    message: str
+    ran_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerState:
+    """One container of one pod, as the kubelet tells."""
+
+    name: str
+    is_ready: bool
+    is_started: bool
+    restarts: int
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    running_since: datetime | None = None
+    terminated: Termination | None = None
+    """Of the present run if it is over, else of the one before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """One replica."""
+
+    name: str
+    endpoint: str
+    template: str
+    """Hash of the template that it was made from."""
+    is_ready: bool
+    is_deleting: bool
+    unschedulable: str
+    """What the scheduler says, if it found no place."""
+    containers: Mapping[str, ContainerState]
+    """By Kubernetes name, the router included; empty before the kubelet has taken the pod."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """An endpoint and all that belongs to it, at one moment."""
+
+    key: Key
+    document: Raw
+    """The endpoint as stored."""
+    children: Mapping[str, Child] = field(default_factory=dict)
+    """By kind."""
+    rollout: Rollout | None = None
+    pods: tuple[Pod, ...] = ()
+
+    @property
+    def uid(self) -> str:
+        """The endpoint's."""
+        return str(self.document["metadata"].get("uid", ""))
+
+    @property
+    def generation(self) -> int:
+        """The endpoint's."""
+        return int(self.document["metadata"].get("generation", 0))
+
+    @property
+    def is_deleting(self) -> bool:
+        """Whether the endpoint is on its way out."""
+        return bool(self.document["metadata"].get("deletionTimestamp"))
+
+    def pods_of(self, template: str) -> tuple[Pod, ...]:
+        """The pods of one generation that are there to stay."""
+        return tuple(pod for pod in self.pods if pod.template == template and not pod.is_deleting)
+
+
+def child(kind: str, raw: Raw, owned: str) -> Child:
+    """A child out of its object."""
+    metadata = raw["metadata"]
+    controllers = [ref for ref in metadata.get("ownerReferences") or () if ref.get("controller")]
+    controller = controllers[0] if controllers else {}
+    group = str(controller.get("apiVersion", "")).rpartition("/")[0]
+    return Child(
+        kind=kind,
+        name=metadata["name"],
+        uid=metadata.get("uid", ""),
+        is_managed=(metadata.get("labels") or {}).get(names.MANAGED_BY_LABEL) == names.MANAGED_BY,
+        controller_kind=f"{controller['kind']}.{group}" if controller else "",
+        controller_uid=controller.get("uid", ""),
+        hash=(metadata.get("annotations") or {}).get(names.HASH_ANNOTATION, ""),
+        owned=owned,
+        is_deleting=bool(metadata.get("deletionTimestamp")),
+    )
+
+
+def rollout(raw: Raw) -> Rollout:
+    """The numbers and conditions in a Deployment's status."""
+    status = raw.get("status") or {}
+    conditions = {one["type"]: one for one in status.get("conditions") or ()}
+    progressing = conditions.get("Progressing", {})
+    late = progressing.get("status") == "False" and progressing.get("reason") == "ProgressDeadlineExceeded"
+    failure = conditions.get("ReplicaFailure", {})
+    return Rollout(
+        is_current=status.get("observedGeneration", 0) >= raw["metadata"].get("generation", 0),
+        replicas=status.get("replicas", 0),
+        updated=status.get("updatedReplicas", 0),
+        ready=status.get("readyReplicas", 0),
+        available=status.get("availableReplicas", 0),
+        deadline_exceeded=progressing.get("message", "") if late else "",
+        replica_failure=failure.get("message", "") if failure.get("status") == "True" else "",
+    )
+
+
+def pod(raw: Raw) -> Pod:
+    """A pod out of its object."""
+    metadata, status = raw["metadata"], raw.get("status") or {}
+    conditions = {one["type"]: one for one in status.get("conditions") or ()}
+    scheduled = conditions.get("PodScheduled", {})
+    unplaced = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+    statuses = (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
+    return Pod(
+        name=metadata["name"],
+        endpoint=(metadata.get("labels") or {}).get(names.ENDPOINT_LABEL, ""),
+        template=(metadata.get("annotations") or {}).get(names.HASH_ANNOTATION, ""),
+        is_ready=conditions.get("Ready", {}).get("status") == "True",
+        is_deleting=bool(metadata.get("deletionTimestamp")) or status.get("phase") in {"Failed", "Succeeded"},
+        unschedulable=scheduled.get("message", "") if unplaced else "",
+        containers={one["name"]: _container(one) for one in statuses},
+    )
+
+
+def _container(raw: Raw) -> ContainerState:
+    state, last = raw.get("state") or {}, raw.get("lastState") or {}
+    waiting, running = state.get("waiting") or {}, state.get("running") or {}
+    ended = state.get("terminated") or last.get("terminated")
+    return ContainerState(
+        name=raw["name"],
+        is_ready=bool(raw.get("ready")),
+        is_started=bool(raw.get("started")),
+        restarts=raw.get("restartCount", 0),
+        waiting_reason=waiting.get("reason", ""),
+        waiting_message=waiting.get("message", ""),
+        running_since=_moment(running.get("startedAt")),
+        terminated=_termination(ended) if ended else None,
+    )
+
+
+def _termination(raw: Raw) -> Termination:
+    started, finished = _moment(raw.get("startedAt")), _moment(raw.get("finishedAt"))
+    return Termination(
+        exit_code=raw.get("exitCode", 0),
+        reason=raw.get("reason", ""),
+        message=raw.get("message", ""),
+        ran_seconds=(finished - started).total_seconds() if started and finished else 0.0,
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def pods(raws: Iterable[Raw]) -> tuple[Pod, ...]:
+    """Several pods."""
+    return tuple(pod(raw) for raw in raws)

@@ -1,0 +1,80 @@
+"""What should exist, and what has to be written for it. Pure: (endpoint, observed) to `Plan`, no clock, no I/O."""
+
+from dataclasses import dataclass
+
+from mce_api import names
+from mce_api.endpoint import MultiContainerEndpoint
+from mce_operator import ownership
+from mce_operator.observed import Child, Observed
+from mce_operator.resources.deployment import deployment
+from mce_operator.resources.meta import K8sObject
+from mce_operator.resources.service import service
+from mce_operator.resources.service_account import service_account
+
+_OUR_KIND = f"{names.KIND}.{names.GROUP}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The writes of one pass, in order."""
+
+    template: str = ""
+    """Hash of the wanted pod template: tells which pods are of the present generation."""
+    is_applied: bool = False
+    """Whether the live Deployment is the wanted one already."""
+    applies: tuple[K8sObject, ...] = ()
+    deletes: tuple[Child, ...] = ()
+    """Children of an endpoint that had this name before; the pass is repeated when they are gone."""
+    taken: tuple[Child, ...] = ()
+    """Objects that are somebody else's; while there is one, nothing is written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One write of a plan that the API server refused."""
+
+    kind: str
+    name: str
+    message: str
+    is_terminating: bool
+    """The namespace is going away: no use to try again."""
+
+
+def plan(endpoint: MultiContainerEndpoint, observed: Observed, router_image: str) -> Plan:
+    """The plan for a valid endpoint."""
+    wanted = (service_account(endpoint), service(endpoint), deployment(endpoint, router_image))
+    template = wanted[-1]["spec"]["template"]["metadata"]["annotations"][names.HASH_ANNOTATION]
+    taken = tuple(child for child in observed.children.values() if _is_foreign(child))
+    orphans = tuple(child for child in observed.children.values() if _is_orphan(child, observed.uid))
+    live = observed.children.get("Deployment")
+    applied = live is not None and live not in orphans and not _differs(wanted[-1], live) and not live.is_deleting
+    if taken:
+        return Plan(template=template, is_applied=applied, taken=taken)
+    gone = {child.kind for child in orphans}
+    applies = tuple(
+        built for built in wanted if built["kind"] not in gone and _differs(built, observed.children.get(built["kind"]))
+    )
+    return Plan(template=template, is_applied=applied, applies=applies, deletes=orphans)
+
+
+def _is_foreign(child: Child) -> bool:
+    """Somebody else's: controlled by something that is no endpoint, or by nothing and without our label."""
+    if child.controller_kind:
+        return child.controller_kind != _OUR_KIND
+    return not child.is_managed
+
+
+def _is_orphan(child: Child, uid: str) -> bool:
+    """Left by an endpoint of the same name that is gone. The API server would let us silently replace its owner."""
+    return not _is_foreign(child) and child.controller_uid not in {"", uid}
+
+
+def _differs(built: K8sObject, live: Child | None) -> bool:
+    """Whether an apply would change anything: even one that does not costs the API server up to 36 ms."""
+    if live is None:
+        return True
+    if live.is_deleting:
+        return False  # the event of its end brings the next pass
+    return built["metadata"]["annotations"][names.HASH_ANNOTATION] != live.hash or not ownership.covers(
+        live.owned, built
+    )

@@ -1,0 +1,120 @@
+"""One pass over one endpoint, top to bottom: observe, plan, apply, status. The same for every occasion."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from mce_api import validation
+from mce_api.endpoint import MultiContainerEndpoint
+from mce_api.status import Status
+from mce_kit.kube import ApiError, KubeApi
+from mce_operator import plan as plans
+from mce_operator import status as statuses
+from mce_operator.apply import Writer
+from mce_operator.cache import Cache
+from mce_operator.events import Recorder
+from mce_operator.key import Key
+from mce_operator.metrics import Metrics
+from mce_operator.observe import observe
+from mce_operator.observed import Observed
+from mce_operator.status import Situation
+from mce_operator.verdict import verdict
+
+_log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a pass ended."""
+
+    is_settled: bool
+    """False: try again, with back-off."""
+    look_again_seconds: float | None = None
+
+
+DONE: Final = Outcome(is_settled=True)
+
+
+class Reconciler:
+    """The pass, with what it needs."""
+
+    def __init__(  # noqa: PLR0913 - the composition root hands over six collaborators
+        self,
+        *,
+        api: KubeApi,
+        cache: Cache,
+        writer: Writer,
+        recorder: Recorder,
+        metrics: Metrics,
+        router_image: str,
+        utc: Callable[[], datetime],
+    ) -> None:
+        self._api = api
+        self._cache = cache
+        self._writer = writer
+        self._recorder = recorder
+        self._metrics = metrics
+        self._router_image = router_image
+        self._utc = utc
+
+    async def reconcile(self, key: Key) -> Outcome:
+        """Brings one endpoint closer to what its spec says, and its status to what is.
+
+        Raises:
+            ApiError: if the API server could not be read, or would not take the status.
+        """
+        observed = await observe(self._api, self._cache, key)
+        if observed is None:
+            self._metrics.endpoint_gone(key)
+            return DONE
+        if observed.is_deleting:
+            await self._publish(observed, statuses.deleting(observed, self._utc()))
+            return DONE
+        try:
+            endpoint = validation.endpoint(observed.document)
+        except validation.InvalidEndpoint as error:
+            await self._publish(observed, statuses.invalid(observed, error.violations, self._utc()))
+            return DONE
+        return await self._pursue(endpoint, observed)
+
+    async def _pursue(self, endpoint: MultiContainerEndpoint, observed: Observed) -> Outcome:
+        plan = plans.plan(endpoint, observed, self._router_image)
+        failures = await self._writer.carry_out(plan, observed)
+        now = self._utc()
+        situation = Situation(
+            endpoint=endpoint,
+            observed=observed,
+            plan=plan,
+            verdict=verdict(endpoint, observed, plan.template, self._router_image, now),
+            failures=failures,
+        )
+        await self._publish(observed, statuses.status(situation, now))
+        for failure in failures:
+            _log.warning("write refused", extra={"endpoint": "/".join(observed.key), "failure": failure.message})
+        hopeless = any(failure.is_terminating for failure in failures)
+        return Outcome(
+            is_settled=hopeless or not (failures or plan.deletes),
+            look_again_seconds=statuses.look_again(situation, now),
+        )
+
+    async def _publish(self, observed: Observed, status: Status) -> None:
+        """Writes the status if it says anything new, and an Event if it says something else."""
+        self._metrics.endpoint_is(observed.key, status)
+        wanted = statuses.document(status)
+        if wanted == observed.document.get("status"):
+            return
+        if not await self._writer.status(observed, wanted):
+            return
+        event = self._recorder.transition(observed, status)
+        if event is None:
+            return
+        _log.info(
+            "endpoint changed",
+            extra={"endpoint": "/".join(observed.key), "state": status.state, "reason": status.reason},
+        )
+        try:
+            await self._api.create_event(event)
+        except ApiError as error:
+            _log.warning("event not posted", extra={"endpoint": "/".join(observed.key), "error": str(error)})

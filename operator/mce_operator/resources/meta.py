@@ -1,0 +1,44 @@
+"""What all children have in common: names, labels, owner, and the hash that tells whether anything is to be written."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mce_api import names
+from mce_api.endpoint import MultiContainerEndpoint
+
+K8sObject = dict[str, Any]
+
+
+def metadata(endpoint: MultiContainerEndpoint) -> K8sObject:
+    """Metadata of a child. Its name is the endpoint's; the controller reference lets the garbage collector follow."""
+    owner = endpoint.metadata
+    return {
+        "name": owner.name,
+        "namespace": owner.namespace,
+        "labels": names.endpoint_labels(owner.name),
+        "ownerReferences": [
+            {
+                "apiVersion": names.API_VERSION,
+                "kind": names.KIND,
+                "name": owner.name,
+                "uid": owner.uid,
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ],
+    }
+
+
+def hashed(built: K8sObject) -> K8sObject:
+    """`built` with its own hash among its annotations."""
+    inner = {**built["metadata"]}
+    inner["annotations"] = {**inner.get("annotations", {}), names.HASH_ANNOTATION: digest(built)}
+    return {**built, "metadata": inner}
+
+
+def digest(value: Mapping[str, Any]) -> str:
+    """Equal values give equal digests, whatever the order of their keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,73 @@
+"""The router's container: a native sidecar (ADR 0003), first up and last down, hardened whatever the models need."""
+
+from typing import Final
+
+from mce_api import names
+from mce_operator.resources.meta import K8sObject
+
+TABLE_VOLUME: Final = "route-table"
+_TABLE_DIRECTORY: Final = "/etc/mce"
+_TABLE_FILE: Final = "table.json"
+_START_SECONDS: Final = 30
+RESTRICTED: Final[K8sObject] = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+}
+
+
+def container(image: str) -> K8sObject:
+    """The wanted entry of `initContainers`."""
+    return {
+        "name": names.ROUTER_CONTAINER,
+        "image": image,
+        "restartPolicy": "Always",
+        "args": [
+            "--table",
+            f"{_TABLE_DIRECTORY}/{_TABLE_FILE}",
+            "--listen",
+            f"0.0.0.0:{names.ROUTER_PORT}",
+            "--admin",
+            f"0.0.0.0:{names.ROUTER_ADMIN_PORT}",
+        ],
+        "ports": [
+            {"name": "http", "containerPort": names.ROUTER_PORT, "protocol": "TCP"},
+            {"name": "admin", "containerPort": names.ROUTER_ADMIN_PORT, "protocol": "TCP"},
+        ],
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+        "startupProbe": probe("/healthz", period=1, failures=_START_SECONDS),
+        "readinessProbe": probe("/readyz", period=1, failures=2),
+        # Generous: the models have no liveness probe, and a router that is only slow must not be killed for it.
+        "livenessProbe": probe("/healthz", period=10, failures=6, timeout=5),
+        "lifecycle": pre_stop(names.ROUTER_CONTAINER),
+        "securityContext": {
+            **RESTRICTED,
+            "readOnlyRootFilesystem": True,
+            "runAsUser": names.ROUTER_UID,
+            "runAsGroup": names.ROUTER_UID,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumeMounts": [{"name": TABLE_VOLUME, "mountPath": _TABLE_DIRECTORY, "readOnly": True}],
+    }
+
+
+def volume() -> K8sObject:
+    """The route table out of the pod's own annotation: nothing to keep beside the pod, nothing to delete (ADR 0005)."""
+    field = {"fieldPath": f"metadata.annotations['{names.TABLE_ANNOTATION}']"}
+    source = {"downwardAPI": {"items": [{"path": _TABLE_FILE, "fieldRef": field}]}}
+    return {"name": TABLE_VOLUME, "projected": {"sources": [source]}}
+
+
+def probe(path: str, *, period: int, failures: int, timeout: int = 3) -> K8sObject:
+    """A probe of the router's admin port. It names no host: Pod Security refuses that."""
+    return {
+        "httpGet": {"path": path, "port": names.ROUTER_ADMIN_PORT},
+        "periodSeconds": period,
+        "timeoutSeconds": timeout,
+        "failureThreshold": failures,
+    }
+
+
+def pre_stop(container_name: str) -> K8sObject:
+    """The hook that holds a container's SIGTERM back until the router has drained."""
+    return {"preStop": {"httpGet": {"path": f"/prestop/{container_name}", "port": names.ROUTER_ADMIN_PORT}}}

@@ -1,0 +1,29 @@
+"""The route table of an endpoint: what its routers need to know, bound to the pod template that it describes."""
+
+from mce_api import names, routes
+from mce_api.endpoint import MultiContainerEndpoint
+
+
+def table(endpoint: MultiContainerEndpoint) -> routes.RouteTable:
+    """The wanted table; targets in the order of the spec, which is the order of a chain."""
+    spec = endpoint.spec
+    return routes.RouteTable(
+        namespace=endpoint.metadata.namespace,
+        endpoint=endpoint.metadata.name,
+        mode=spec.mode,
+        availability=spec.availability,
+        targets=tuple(
+            routes.Target(
+                name=container.name,
+                port=names.bind_port(index, container.port),
+                invocation_timeout_seconds=container.invocation_timeout_seconds,
+                max_concurrency=container.max_concurrency,
+            )
+            for index, container in enumerate(spec.containers)
+        ),
+        limits=routes.Limits(
+            max_request_bytes=spec.limits.max_request_bytes,
+            max_hop_bytes=spec.limits.max_hop_bytes,
+            max_concurrency=spec.limits.max_concurrency,
+        ),
+    )

@@ -1,0 +1,51 @@
+"""Everything that may be set on an operator, read once from the environment (`MCE_OPERATOR_...`) and passed down."""
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Frozen; one instance per process, made in `__main__`."""
+
+    model_config = SettingsConfigDict(env_prefix="MCE_OPERATOR_", frozen=True, use_attribute_docstrings=True)
+
+    namespaces: Annotated[tuple[str, ...], NoDecode] = ()
+    """Namespaces to serve, separated by commas. Empty: the whole cluster, which needs a ClusterRole."""
+
+    router_image: str = "localhost/mce/router:0.1.0"
+    """Image of the router in every pod. A new value rolls every endpoint."""
+
+    log_level: str = "INFO"
+    """Python level of the logs, which are JSON lines on standard error."""
+
+    http_host: str = "0.0.0.0"  # noqa: S104 - the kubelet and Prometheus come from outside of the pod
+    """Address that serves /healthz, /readyz and /metrics."""
+
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 9090
+    """Port of the same. 0: any free one (tests)."""
+
+    workers: Annotated[int, Field(ge=1, le=256)] = 8
+    """Endpoints reconciled at a time. Bounds the calls in flight to the API server."""
+
+    resync_seconds: Annotated[float, Field(ge=10)] = 600
+    """Pause between full comparisons with the API server, against events that no watch delivered. Needs no write."""
+
+    usage_seconds: Annotated[float, Field(ge=1)] = 15
+    """Pause between two readings of metrics.k8s.io; the usual metrics-server has new values every 15 seconds."""
+
+    request_timeout_seconds: Annotated[float, Field(ge=1)] = 30
+    """How long one call to the API server may take."""
+
+    backoff_seconds: Annotated[float, Field(gt=0)] = 0.5
+    """First pause before a failed endpoint is tried again; doubles with each failure in a row."""
+
+    max_backoff_seconds: Annotated[float, Field(gt=0)] = 300
+    """Longest pause of the same."""
+
+    @field_validator("namespaces", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """`a, b` as two names."""
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

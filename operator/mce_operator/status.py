@@ -1,0 +1,250 @@
+"""What an endpoint says of itself. Pure: (situation, now) to `Status`; one function per condition.
+
+Everything here was observed, nothing is hoped for: the effect of this pass shows in the next one, which the children's
+events bring about.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+
+from pydantic import ValidationError
+
+from mce_api import names, rules
+from mce_api.endpoint import MultiContainerEndpoint, Spec
+from mce_api.status import Condition, ConditionType, State, Status, Why, merged
+from mce_operator import symptoms
+from mce_operator.observed import Child, Observed, Rollout
+from mce_operator.plan import Failure, Plan
+from mce_operator.resources.deployment import deadline_seconds, replicas
+from mce_operator.verdict import Verdict
+
+NAME_TAKEN_PAUSE: Final = timedelta(seconds=30)
+"""After which a taken name is looked at again: what is not ours is not watched."""
+
+_TO_BE_CURED: Final = frozenset({Why.APPLY_FAILED, Why.NAME_TAKEN, Why.INVALID_SPEC, Why.DEADLINE} | symptoms.FAILURES)
+"""Reasons that are told as failureReason; the rest is the ordinary course of things."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """All that a status is made of."""
+
+    endpoint: MultiContainerEndpoint
+    observed: Observed
+    plan: Plan
+    verdict: Verdict
+    failures: Sequence[Failure] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """The one thing to be said of the whole endpoint."""
+
+    state: State
+    why: Why
+    message: str
+    is_ready: bool = False
+    is_moving: bool = False
+    """A rollout is under way."""
+    stalled: Why = Why.NONE
+    """Why nothing will happen any more without the user; empty: something may."""
+
+
+def status(situation: Situation, now: datetime) -> Status:
+    """The status of a valid endpoint."""
+    observed, verdict = situation.observed, situation.verdict
+    applied = not situation.failures
+    return _whole(
+        observed,
+        _finding(situation),
+        observed.generation if applied else _before(observed).observed_generation,
+        now,
+        containers=verdict.containers,
+        containers_ready=f"{verdict.ready}/{len(verdict.containers)}",
+    )
+
+
+def invalid(observed: Observed, violations: Sequence[rules.Violation], now: datetime) -> Status:
+    """The status of a stored endpoint that is none: the children stay as they are until it is corrected."""
+    text = "; ".join(str(violation) for violation in violations)
+    finding = Finding(state=State.FAILED, why=Why.INVALID_SPEC, message=text, stalled=Why.INVALID_SPEC)
+    return _whole(observed, finding, observed.generation, now)
+
+
+def deleting(observed: Observed, now: datetime) -> Status:
+    """The status of an endpoint that waits for somebody's finalizer."""
+    finding = Finding(state=State.DELETING, why=Why.NOT_READY, message="the endpoint is being deleted", is_moving=True)
+    return _whole(observed, finding, observed.generation, now)
+
+
+def look_again(situation: Situation, now: datetime) -> float | None:
+    """Seconds after which the status may change though nothing happens."""
+    if situation.plan.taken:
+        return NAME_TAKEN_PAUSE.total_seconds()
+    moment = situation.verdict.look_again
+    return max(0.1, (moment - now).total_seconds()) if moment else None
+
+
+def document(status_: Status) -> dict[str, Any]:
+    """The status as it is stored; equal documents mean that there is nothing to write."""
+    return status_.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _whole(observed: Observed, finding: Finding, generation: int, now: datetime, **containers: Any) -> Status:
+    rollout = observed.rollout
+    because = finding.why is not Why.READY
+    conditions = (
+        ready(finding, generation, now),
+        reconciling(finding, generation, now),
+        stalled(finding, generation, now),
+    )
+    return Status(
+        state=finding.state.value,
+        reason=finding.why.value if because else "",
+        failure_reason=finding.message[:1024] if finding.why in _TO_BE_CURED else "",
+        observed_generation=generation,
+        replicas=rollout.replicas if rollout else 0,
+        ready_replicas=rollout.ready if rollout else 0,
+        selector=names.selector(observed.key.name),
+        conditions=merged(conditions, _before(observed).conditions),
+        url=names.url(observed.key.namespace, observed.key.name),
+        **containers,
+    )
+
+
+def ready(finding: Finding, generation: int, now: datetime) -> Condition:
+    """Whether the newest spec serves on every wanted replica."""
+    return _condition(ConditionType.READY, finding.is_ready, finding.why, finding.message, generation, now)
+
+
+def reconciling(finding: Finding, generation: int, now: datetime) -> Condition:
+    """Whether a rollout is under way."""
+    why, text = (finding.why, finding.message) if finding.is_moving else (Why.READY, "nothing is under way")
+    why = Why.ROLLING_OUT if finding.is_moving and why is Why.READY else why
+    return _condition(ConditionType.RECONCILING, finding.is_moving, why, text, generation, now)
+
+
+def stalled(finding: Finding, generation: int, now: datetime) -> Condition:
+    """Whether the user has to change something before anything can happen."""
+    is_stalled = finding.stalled is not Why.NONE
+    why, text = (finding.stalled, finding.message) if is_stalled else (Why.READY, "nothing stands in the way")
+    return _condition(ConditionType.STALLED, is_stalled, why, text, generation, now)
+
+
+def _condition(
+    type_: ConditionType,
+    holds: bool,  # noqa: FBT001
+    why: Why,
+    message: str,
+    generation: int,
+    now: datetime,
+) -> Condition:
+    answer: Literal["True", "False"] = "True" if holds else "False"
+    return Condition(
+        type=type_.value,
+        status=answer,
+        reason=why.value,
+        message=message[:32768],
+        last_transition_time=f"{now:%Y-%m-%dT%H:%M:%SZ}",
+        observed_generation=max(0, generation),
+    )
+
+
+def _finding(situation: Situation) -> Finding:
+    """The first of these that applies."""
+    observed, plan = situation.observed, situation.plan
+    spec = situation.endpoint.spec
+    if plan.taken:
+        return _name_taken(plan.taken[0], observed)
+    if situation.failures:
+        failure = situation.failures[0]
+        text = f"{failure.kind} {failure.name} cannot be written: {failure.message}"
+        return _moving(situation, Why.APPLY_FAILED, text)
+    if plan.deletes:
+        return _moving(situation, Why.PENDING, "what an earlier endpoint of this name left behind is being deleted")
+    if observed.rollout is None or not plan.is_applied or not observed.rollout.is_current:
+        return _underway(situation)
+    if replicas(spec) == 0:
+        return _out_of_service(situation, observed.rollout)
+    if _is_complete(observed.rollout, spec):
+        return Finding(state=State.IN_SERVICE, why=Why.READY, message=_count(observed.rollout, spec), is_ready=True)
+    if observed.rollout.deadline_exceeded:
+        return _too_late(situation, observed.rollout)
+    if observed.rollout.replicas <= observed.rollout.updated and _was_in_service(observed):
+        return _impaired(situation, observed.rollout)
+    return _underway(situation)
+
+
+def _name_taken(child: Child, observed: Observed) -> Finding:
+    text = (
+        f"{child.kind} {observed.key.namespace}/{child.name} is there already and is not this endpoint's; rename the "
+        f"endpoint, or run: kubectl delete {child.kind.lower()} {child.name} -n {observed.key.namespace}"
+    )
+    return Finding(state=State.FAILED, why=Why.NAME_TAKEN, message=text, stalled=Why.NAME_TAKEN)
+
+
+def _out_of_service(situation: Situation, rollout: Rollout) -> Finding:
+    if rollout.replicas:
+        return _moving(situation, Why.ROLLING_OUT, "the last pods are stopping")
+    text = "spec.suspend is true" if situation.endpoint.spec.suspend else "spec.replicas is 0"
+    return Finding(state=State.OUT_OF_SERVICE, why=Why.SUSPENDED, message=f"{text}: there are no pods")
+
+
+def _too_late(situation: Situation, rollout: Rollout) -> Finding:
+    cause, text = _cause(situation)
+    seconds = deadline_seconds(situation.endpoint.spec)
+    if cause not in symptoms.FAILURES:
+        cause, text = Why.DEADLINE, f"the rollout has made no progress for {seconds} s; {text}"
+    state = State.UPDATING if rollout.ready else State.FAILED
+    return Finding(state=state, why=cause, message=text, stalled=Why.DEADLINE)
+
+
+def _impaired(situation: Situation, rollout: Rollout) -> Finding:
+    """Once in service, an endpoint whose containers fail is still the endpoint that it was (as in AWS)."""
+    cause, text = _cause(situation)
+    if cause in {Why.NONE, Why.ROLLING_OUT}:
+        cause, text = Why.NOT_READY, _count(rollout, situation.endpoint.spec)
+    return Finding(state=State.IN_SERVICE, why=cause, message=text)
+
+
+def _underway(situation: Situation) -> Finding:
+    return _moving(situation, *_cause(situation))
+
+
+def _moving(situation: Situation, why: Why, message: str) -> Finding:
+    before, rollout = _before(situation.observed), situation.observed.rollout
+    first = before.state in {"", State.CREATING} or (before.state == State.FAILED and not (rollout and rollout.ready))
+    return Finding(state=State.CREATING if first else State.UPDATING, why=why, message=message, is_moving=True)
+
+
+def _cause(situation: Situation) -> tuple[Why, str]:
+    """What the worst container suffers from, or that the rollout simply takes its time."""
+    worst = situation.verdict.worst
+    if worst.why is not Why.NONE:
+        return worst.why, f"{situation.verdict.subject}: {worst.why}: {worst.message}"
+    rollout = situation.observed.rollout
+    return Why.ROLLING_OUT, _count(rollout, situation.endpoint.spec) if rollout else "the pods are being made"
+
+
+def _count(rollout: Rollout, spec: Spec) -> str:
+    return f"{rollout.available} of {replicas(spec)} replicas serve"
+
+
+def _is_complete(rollout: Rollout, spec: Spec) -> bool:
+    """As `kubectl rollout status` has it: all pods are new, and all of them serve."""
+    return replicas(spec) == rollout.updated == rollout.replicas == rollout.available
+
+
+def _was_in_service(observed: Observed) -> bool:
+    before = _before(observed)
+    return before.state == State.IN_SERVICE and before.observed_generation == observed.generation
+
+
+def _before(observed: Observed) -> Status:
+    """The status as last written; one that somebody else has spoilt counts as none."""
+    try:
+        return Status.model_validate(observed.document.get("status") or {})
+    except ValidationError:
+        return Status()

@@ -1,0 +1,106 @@
+"""A small API server in memory: resourceVersions, uids, generations, ownership of applied fields, a log of writes."""
+
+import copy
+import json
+from typing import Any
+
+from mce_api import names
+from mce_kit.kube import ApiError, Listing, Object
+
+Address = tuple[str, str, str]
+
+
+class FakeApi:
+    """Implements `mce_kit.kube.KubeApi`."""
+
+    def __init__(self) -> None:
+        self.objects: dict[Address, Object] = {}
+        self.writes: list[tuple[str, str]] = []
+        """Every write as (verb, kind)."""
+        self.events: list[Object] = []
+        self.metrics: list[Object] = []
+        self.fail: dict[tuple[str, str], ApiError] = {}
+        """What to answer to (verb, kind) instead."""
+        self._version = 100
+
+    def store(self, raw: Object) -> Object:
+        """Puts an object in as somebody else would."""
+        self._version += 1
+        kept = copy.deepcopy(raw)
+        kept["metadata"] |= {"resourceVersion": str(self._version)}
+        kept["metadata"].setdefault("uid", f"uid-{self._version}")
+        self.objects[_address(kept)] = kept
+        return kept
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object:
+        try:
+            return copy.deepcopy(self.objects[kind, namespace, name])
+        except KeyError:
+            raise ApiError(404, "NotFound", f"{kind} {name} not found") from None
+
+    async def list(self, kind: str, namespace: str | None, label_selector: str = "") -> Listing:
+        key, _, value = label_selector.partition("=")
+        items = [
+            copy.deepcopy(one)
+            for address, one in self.objects.items()
+            if address[0] == kind
+            and namespace in (None, address[1])
+            and (not key or one["metadata"].get("labels", {}).get(key) == value)
+        ]
+        return Listing(resource_version=str(self._version), items=items)
+
+    async def apply(self, body: Object) -> Object:
+        self._log("apply", body["kind"])
+        live = self.objects.get(_address(body), {"metadata": {"generation": 0}})
+        merged = {**live, **copy.deepcopy(body)}
+        metadata = {**live["metadata"], **copy.deepcopy(body["metadata"])}
+        moved = live.get("spec") != body.get("spec")
+        metadata["generation"] = live["metadata"].get("generation", 0) + int(moved)
+        metadata["managedFields"] = [{"manager": names.FIELD_MANAGER, "operation": "Apply", "fieldsV1": fields(body)}]
+        return copy.deepcopy(self.store({**merged, "metadata": metadata}))
+
+    async def apply_status(self, body: Object) -> Object:
+        self._log("status", body["kind"])
+        live = self.objects.get(_address(body))
+        if live is None:
+            raise ApiError(404, "NotFound", "gone")
+        return copy.deepcopy(self.store({**live, "status": body["status"]}))
+
+    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
+        self._log("delete", kind)
+        live = await self.get(kind, namespace, name)
+        if live["metadata"]["uid"] != uid:
+            raise ApiError(409, "Conflict", "uid mismatch")
+        del self.objects[kind, namespace, name]
+
+    async def create_event(self, body: Object) -> None:
+        self.events.append(body)
+
+    async def pod_metrics(self, namespace: str, label_selector: str) -> tuple[Object, ...]:
+        return tuple(one for one in self.metrics if one["metadata"]["namespace"] == namespace)
+
+    def _log(self, verb: str, kind: str) -> None:
+        if (verb, kind) in self.fail:
+            raise self.fail[verb, kind]
+        self.writes.append((verb, kind))
+
+
+def _address(raw: Object) -> Address:
+    return raw["kind"], raw["metadata"]["namespace"], raw["metadata"]["name"]
+
+
+_LIST_KEYS = (("uid",), ("name",), ("mountPath",), ("containerPort", "protocol"), ("port", "protocol"))
+
+
+def fields(body: Any) -> dict[str, Any]:
+    """The fieldsV1 tree of an applied object, near enough to the server's."""
+    if isinstance(body, dict):
+        kept = {key: value for key, value in body.items() if key not in {"apiVersion", "kind"} or "uid" in body}
+        if "metadata" in kept and "apiVersion" in body:
+            kept["metadata"] = {key: one for key, one in kept["metadata"].items() if key not in {"name", "namespace"}}
+        return {f"f:{key}": fields(value) for key, value in kept.items()}
+    if isinstance(body, list) and body and isinstance(body[0], dict):
+        for keys in _LIST_KEYS:
+            if all(key in one for one in body for key in keys):
+                return {f"k:{json.dumps({key: one[key] for key in keys})}": {".": {}, **fields(one)} for one in body}
+    return {}

@@ -1,0 +1,44 @@
+"""The objects of some endpoints as YAML. `python tests/unit/mce_operator/golden.py` writes the files anew.
+
+What changes in a file changes on every cluster at the next start of the operator: read the diff before committing it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mce_api import validation
+from mce_operator.resources.deployment import deployment
+from mce_operator.resources.service import service
+from mce_operator.resources.service_account import service_account
+
+FOLDER = Path(__file__).parent / "testdata"
+ROUTER_IMAGE = "localhost/mce/router:0.1.0"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Repeats shared values instead of naming them."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def cases() -> list[str]:
+    return sorted(path.name.removesuffix(".in.yaml") for path in FOLDER.glob("*.in.yaml"))
+
+
+def rendered(case: str) -> str:
+    document: dict[str, Any] = yaml.safe_load((FOLDER / f"{case}.in.yaml").read_text())
+    endpoint = validation.endpoint(document)
+    built = [service_account(endpoint), service(endpoint), deployment(endpoint, ROUTER_IMAGE)]
+    return yaml.dump_all(built, Dumper=_Dumper, sort_keys=False, width=120)
+
+
+def stored(case: str) -> str:
+    return (FOLDER / f"{case}.out.yaml").read_text()
+
+
+if __name__ == "__main__":
+    for name in cases():
+        (FOLDER / f"{name}.out.yaml").write_text(rendered(name))

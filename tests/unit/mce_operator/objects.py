@@ -1,0 +1,80 @@
+"""Endpoints, pods and Deployments as the API server would show them, made from the few facts that a test is about."""
+
+from typing import Any
+
+from mce_api import names, validation
+from mce_api.endpoint import MultiContainerEndpoint
+from mce_operator.resources.deployment import deployment
+
+ROUTER_IMAGE = "localhost/mce/router:0.1.0"
+UID = "11111111-1111-1111-1111-111111111111"
+
+
+def container(name: str, **spec: Any) -> dict[str, Any]:
+    return {"name": name, "image": f"registry.example/{name.lower()}:1", **spec}
+
+
+def document(*containers: dict[str, Any], status: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "metadata": {
+            "name": "mnist",
+            "namespace": "team-a",
+            "uid": UID,
+            "generation": 1,
+            "resourceVersion": "1",
+        },
+        "spec": {"mode": "Direct", "containers": list(containers or (container("a"), container("B"))), **spec},
+        "status": status if status is not None else {"observedGeneration": -1},
+    }
+
+
+def endpoint(*containers: dict[str, Any], **spec: Any) -> MultiContainerEndpoint:
+    return validation.endpoint(document(*containers, **spec))
+
+
+def template_hash(made: MultiContainerEndpoint) -> str:
+    built = deployment(made, ROUTER_IMAGE)
+    return str(built["spec"]["template"]["metadata"]["annotations"][names.HASH_ANNOTATION])
+
+
+def running(name: str, *, since: str = "2026-01-01T00:00:00Z", up: bool = True, **more: Any) -> dict[str, Any]:
+    return {"name": name, "ready": up, "started": up, "state": {"running": {"startedAt": since}}, **more}
+
+
+def waiting(name: str, reason: str, message: str = "", **more: Any) -> dict[str, Any]:
+    state = {"waiting": {"reason": reason, "message": message}}
+    return {"name": name, "ready": False, "started": False, "state": state, **more}
+
+
+def ended(code: int, seconds: int = 3, reason: str = "Error", message: str = "") -> dict[str, Any]:
+    finished = f"2026-01-01T{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}Z"
+    return {
+        "exitCode": code,
+        "reason": reason,
+        "message": message,
+        "startedAt": "2026-01-01T00:00:00Z",
+        "finishedAt": finished,
+    }
+
+
+def pod(template: str, *statuses: dict[str, Any], name: str = "mnist-1", **status: Any) -> dict[str, Any]:
+    router = [one for one in statuses if one["name"] == names.ROUTER_CONTAINER] or [running(names.ROUTER_CONTAINER)]
+    models = [one for one in statuses if one["name"] != names.ROUTER_CONTAINER]
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": "team-a",
+            "resourceVersion": "1",
+            "labels": names.endpoint_labels("mnist"),
+            "annotations": {names.HASH_ANNOTATION: template},
+        },
+        "spec": {"containers": []},
+        "status": {"initContainerStatuses": router if statuses else [], "containerStatuses": models, **status},
+    }
+
+
+def rolled_out(pods: int = 1, **changes: Any) -> dict[str, Any]:
+    numbers = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), pods)
+    return {"observedGeneration": 1, **numbers, **changes}

@@ -1,0 +1,72 @@
+from typing import Any
+
+from mce_api import names
+from mce_operator.cache import Cache
+from mce_operator.key import Key
+from unit.mce_operator import objects
+
+MNIST = Key("team-a", "mnist")
+
+
+def at(version: int, raw: dict[str, Any] | None = None) -> dict[str, Any]:
+    made = raw or objects.document()
+    return {**made, "metadata": {**made["metadata"], "resourceVersion": str(version)}}
+
+
+def version(cache: Cache) -> str | None:
+    found = cache.get(names.KIND, MNIST)
+    return str(found["metadata"]["resourceVersion"]) if found else None
+
+
+def test_an_older_event_never_undoes_a_newer_answer() -> None:
+    cache = Cache()
+    assert cache.put(names.KIND, at(9)) == MNIST
+    assert cache.put(names.KIND, at(8)) is None
+    assert version(cache) == "9"
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    cache = Cache()
+    cache.put(names.KIND, at(9))
+    cache.put(names.KIND, at(10))
+    assert version(cache) == "10"
+
+
+def test_a_late_deletion_does_not_take_the_successor() -> None:
+    cache = Cache()
+    cache.put(names.KIND, at(10))
+    assert cache.remove(names.KIND, at(9)) == MNIST
+    assert version(cache) == "10"
+    cache.remove(names.KIND, at(11))
+    assert version(cache) is None
+
+
+def test_a_list_drops_what_is_not_in_it_and_keeps_what_is_newer_than_it() -> None:
+    cache = Cache()
+    cache.put(names.KIND, at(5))
+    cache.replace(names.KIND, None, [], "4")
+    assert version(cache) == "5"
+    cache.replace(names.KIND, "elsewhere", [], "6")
+    assert version(cache) == "5"
+    cache.replace(names.KIND, None, [], "6")
+    assert version(cache) is None
+
+
+def test_pods_are_found_by_their_endpoint_and_leave_nothing_behind() -> None:
+    cache = Cache()
+    pod = objects.pod("hash", objects.running("a"))
+    assert cache.put("Pod", pod) == MNIST
+    assert [one["metadata"]["name"] for one in cache.pods(MNIST)] == ["mnist-1"]
+    cache.remove("Pod", pod)
+    assert cache.pods(MNIST) == ()
+
+
+def test_managed_fields_and_pod_specs_are_not_kept() -> None:
+    cache = Cache()
+    pod = objects.pod("hash", objects.running("a"))
+    pod["spec"] = {"containers": [{"name": "a", "resources": {}, "env": ["secret"]}], "volumes": ["many"]}
+    pod["metadata"]["managedFields"] = [{"manager": "kubelet"}]
+    cache.put("Pod", pod)
+    kept = cache.pods(MNIST)[0]
+    assert kept["spec"] == {"containers": [{"name": "a", "resources": {}}]}
+    assert "managedFields" not in kept["metadata"]

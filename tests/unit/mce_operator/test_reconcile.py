@@ -1,0 +1,232 @@
+"""The pass against an API server in memory: what is written, how often, and what is not."""
+
+import copy
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from mce_api import names
+from mce_kit.kube import ApiError
+from mce_operator import sync
+from mce_operator.apply import Writer
+from mce_operator.cache import Cache
+from mce_operator.events import Recorder
+from mce_operator.key import Key
+from mce_operator.metrics import Metrics
+from mce_operator.reconcile import Outcome, Reconciler
+from unit.mce_operator import objects
+from unit.mce_operator.fake_api import FakeApi
+
+KEY = Key("team-a", "mnist")
+FIRST = [("apply", "ServiceAccount"), ("apply", "Service"), ("apply", "Deployment"), ("status", names.KIND)]
+
+
+class Cluster:
+    """A fake API server with an operator; `start` is a new operator process with empty caches."""
+
+    def __init__(self) -> None:
+        self.api = FakeApi()
+        self.now = datetime(2026, 1, 1, 1, 0, tzinfo=UTC)
+
+    async def start(self) -> None:
+        self.cache, self.metrics = Cache(), Metrics()
+        await sync.fill(self.api, self.cache, ())
+        utc: Callable[[], datetime] = lambda: self.now  # noqa: E731
+        self.reconciler = Reconciler(
+            api=self.api,
+            cache=self.cache,
+            writer=Writer(self.api, self.cache, self.metrics),
+            recorder=Recorder("test", utc),
+            metrics=self.metrics,
+            router_image=objects.ROUTER_IMAGE,
+            utc=utc,
+        )
+
+    async def run(self) -> Outcome:
+        """Lets all events arrive, and runs one pass."""
+        await sync.fill(self.api, self.cache, ())
+        return await self.reconciler.reconcile(KEY)
+
+    def writes(self) -> list[tuple[str, str]]:
+        taken, self.api.writes = self.api.writes, []
+        return taken
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.api.objects[names.KIND, *KEY]["status"]
+        return found
+
+    def edit(self, kind: str, change: Callable[[dict[str, Any]], None]) -> None:
+        live = copy.deepcopy(self.api.objects[kind, *KEY])
+        change(live)
+        self.api.store(live)
+
+
+@pytest.fixture
+async def cluster() -> Cluster:
+    made = Cluster()
+    made.api.store(objects.document())
+    await made.start()
+    return made
+
+
+async def test_a_new_endpoint_costs_one_write_per_child_and_one_status(cluster: Cluster) -> None:
+    await cluster.reconciler.reconcile(KEY)
+    assert cluster.writes() == FIRST
+    assert (cluster.status()["state"], cluster.status()["observedGeneration"]) == ("Creating", 1)
+
+
+async def test_a_second_pass_writes_nothing(cluster: Cluster) -> None:
+    await cluster.run()
+    await cluster.run()
+    cluster.writes()
+    await cluster.run()
+    assert cluster.writes() == []
+
+
+async def test_a_restart_writes_nothing(cluster: Cluster) -> None:
+    await cluster.run()
+    await cluster.run()
+    cluster.writes()
+    await cluster.start()
+    await cluster.reconciler.reconcile(KEY)
+    assert cluster.writes() == []
+
+
+@pytest.mark.parametrize("kind", ["ServiceAccount", "Service", "Deployment"])
+async def test_a_deleted_child_is_made_again(cluster: Cluster, kind: str) -> None:
+    await cluster.run()
+    del cluster.api.objects[kind, *KEY]
+    cluster.writes()
+    await cluster.run()
+    assert ("apply", kind) in cluster.writes()
+    assert (kind, *KEY) in cluster.api.objects
+
+
+async def test_an_edited_child_is_healed(cluster: Cluster) -> None:
+    await cluster.run()
+
+    def scale(live: dict[str, Any]) -> None:
+        live["spec"]["replicas"] = 7
+        del live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:replicas"]
+
+    cluster.edit("Deployment", scale)
+    cluster.writes()
+    await cluster.run()
+    assert ("apply", "Deployment") in cluster.writes()
+    assert cluster.api.objects["Deployment", *KEY]["spec"]["replicas"] == 1
+
+
+async def test_a_child_of_a_dead_owner_is_deleted_and_then_made_anew(cluster: Cluster) -> None:
+    await cluster.run()
+    cluster.edit(names.KIND, lambda live: live["metadata"].update(uid="reborn"))
+    cluster.writes()
+    outcome = await cluster.run()
+    assert not outcome.is_settled
+    assert [write for write in cluster.writes() if write[1] != names.KIND] == [
+        ("delete", "ServiceAccount"),
+        ("delete", "Service"),
+        ("delete", "Deployment"),
+    ]
+    assert (await cluster.run()).is_settled
+    owner = cluster.api.objects["Deployment", *KEY]["metadata"]["ownerReferences"][0]
+    assert owner["uid"] == "reborn"
+
+
+async def test_somebody_elses_object_is_never_touched(cluster: Cluster) -> None:
+    theirs = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "mnist", "namespace": "team-a"}}
+    stored = copy.deepcopy(cluster.api.store(theirs))
+    outcome = await cluster.run()
+    assert cluster.writes() == [("status", names.KIND)]
+    assert cluster.api.objects["Service", *KEY] == stored
+    assert cluster.status()["reason"] == "NameTaken"
+    assert outcome.look_again_seconds == 30
+
+
+async def test_a_child_that_lost_our_label_is_taken_back(cluster: Cluster) -> None:
+    await cluster.run()
+
+    def unlabel(live: dict[str, Any]) -> None:
+        live["metadata"]["labels"][names.MANAGED_BY_LABEL] = "somebody"
+        del live["metadata"]["managedFields"][0]["fieldsV1"]["f:metadata"]["f:labels"]
+
+    cluster.edit("Service", unlabel)
+    cluster.writes()
+    await cluster.run()
+    assert cluster.writes()[0] == ("apply", "Service")
+
+
+async def test_an_invalid_stored_endpoint_gets_a_status_and_no_crash(cluster: Cluster) -> None:
+    cluster.edit(names.KIND, lambda live: live["spec"].update(containers=[]))
+    assert (await cluster.run()).is_settled
+    assert cluster.writes() == [("status", names.KIND)]
+    assert cluster.status()["reason"] == "InvalidSpec"
+
+
+async def test_an_endpoint_on_its_way_out_gets_no_children(cluster: Cluster) -> None:
+    cluster.edit(names.KIND, lambda live: live["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))
+    await cluster.run()
+    assert cluster.writes() == [("status", names.KIND)]
+    assert cluster.status()["state"] == "Deleting"
+
+
+async def test_an_endpoint_that_is_gone_takes_its_series_with_it(cluster: Cluster) -> None:
+    await cluster.run()
+    assert b'mce_endpoint_state{endpoint="mnist"' in cluster.metrics.render()
+    del cluster.api.objects[names.KIND, *KEY]
+    assert (await cluster.run()).is_settled
+    assert b'mce_endpoint_state{endpoint="mnist"' not in cluster.metrics.render()
+
+
+async def test_a_refused_write_is_told_and_tried_again(cluster: Cluster) -> None:
+    cluster.api.fail["apply", "Service"] = ApiError(403, "Forbidden", "exceeded quota")
+    outcome = await cluster.run()
+    assert not outcome.is_settled
+    assert cluster.status()["failureReason"] == "Service mnist cannot be written: Forbidden: exceeded quota"
+    cluster.api.fail.clear()
+    assert (await cluster.run()).is_settled
+    assert cluster.status()["failureReason"] == ""
+
+
+async def test_nothing_is_tried_again_in_a_namespace_that_goes_away(cluster: Cluster) -> None:
+    text = "unable to create new content in namespace team-a because it is being terminated"
+    cluster.api.fail["apply", "ServiceAccount"] = ApiError(403, "Forbidden", text)
+    assert (await cluster.run()).is_settled
+
+
+async def test_a_status_is_never_written_to_another_endpoint_of_the_same_name(cluster: Cluster) -> None:
+    apply = cluster.api.apply
+
+    async def applied(body: dict[str, Any]) -> dict[str, Any]:
+        raw = copy.deepcopy(cluster.api.objects[names.KIND, *KEY])
+        raw["metadata"]["uid"] = "reborn"
+        cluster.cache.put(names.KIND, cluster.api.store(raw))
+        return await apply(body)
+
+    cluster.api.apply = applied  # type: ignore[method-assign]
+    await cluster.reconciler.reconcile(KEY)
+    assert ("status", names.KIND) not in cluster.writes()
+
+
+async def test_one_event_per_transition(cluster: Cluster) -> None:
+    await cluster.run()
+    await cluster.run()
+    assert [(event["reason"], event["type"]) for event in cluster.api.events] == [("Creating", "Normal")]
+    cluster.edit(names.KIND, lambda live: live["spec"].update(containers=[]))
+    await cluster.run()
+    assert [(event["reason"], event["type"]) for event in cluster.api.events[1:]] == [("InvalidSpec", "Warning")]
+
+
+async def test_the_whole_way_into_service(cluster: Cluster) -> None:
+    await cluster.run()
+    template = objects.template_hash(objects.endpoint())
+    up = {
+        "kind": "Pod",
+        "apiVersion": "v1",
+        **objects.pod(template, objects.running("a"), objects.running("b")),
+    }
+    cluster.api.store(up)
+    cluster.edit("Deployment", lambda live: live.update(status=objects.rolled_out()))
+    await cluster.run()
+    assert (cluster.status()["state"], cluster.status()["containersReady"]) == ("InService", "2/2")

@@ -1,0 +1,172 @@
+"""The rooms around the pass: workers, handlers, usage, HTTP, settings."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import kopf
+import pytest
+
+from mce_api import names
+from mce_kit import tasks
+from mce_kit.kube import ApiError, Connection
+from mce_operator import handlers, hostnames, server
+from mce_operator.cache import SELECTOR, Cache
+from mce_operator.key import Key
+from mce_operator.metrics import Metrics
+from mce_operator.queue import Backoff, Schedule, WorkQueue
+from mce_operator.reconcile import DONE, Outcome
+from mce_operator.settings import Settings
+from mce_operator.usage import UsageReader
+from mce_operator.work import work_forever
+from unit.mce_operator import objects
+from unit.mce_operator.fake_api import FakeApi
+
+GOOD, BAD, REFUSED = Key("n", "good"), Key("n", "bad"), Key("n", "refused")
+
+
+async def test_a_poisoned_endpoint_never_stops_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    clock = asyncio.get_running_loop().time
+    queue = WorkQueue(Schedule(Backoff(first_seconds=60, longest_seconds=60)), clock)
+    metrics, ran = Metrics(), asyncio.Event()
+
+    async def reconcile(key: Key) -> Outcome:
+        if key == BAD:
+            raise ValueError("bug")
+        if key == REFUSED:
+            raise ApiError(500, "InternalError", "no")
+        ran.set()
+        return DONE
+
+    for key in (BAD, REFUSED, GOOD):
+        queue.add(key)
+    worker = tasks.spawn(work_forever(queue, reconcile, metrics, clock), name="worker")
+    await asyncio.wait_for(ran.wait(), 5)
+    await queue.close()
+    worker.cancel()
+    assert queue.waiting == 2
+    assert 'mce_operator_reconciles_total{outcome="retried"} 2.0' in metrics.render().decode()
+    assert [record.exc_info is not None for record in caplog.records] == [True, False]
+
+
+async def test_events_feed_the_cache_and_the_queue_and_nothing_else() -> None:
+    cache = Cache()
+    queue = WorkQueue(Schedule(Backoff(first_seconds=1, longest_seconds=1)), asyncio.get_running_loop().time)
+
+    async def connection() -> Connection:
+        return Connection(
+            server="https://api", ca_path=None, certificate_path=None, key_path=None, token="t", insecure=False
+        )
+
+    made = handlers.registry(cache, queue, connection, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    heard: dict[str, Any] = {str(one.id): one.fn for one in made._watching.get_all_handlers()}
+    assert len(heard) == 5
+    await heard[f"{names.KIND}-heard"](event={"type": None, "object": objects.document()})
+    assert (queue.depth, len(list(cache.endpoints()))) == (1, 1)
+    await heard[f"{names.KIND}-heard"](event={"type": "DELETED", "object": objects.document()})
+    assert (queue.depth, len(list(cache.endpoints()))) == (1, 0)
+    login: Any = next(iter(made._activities.get_all_handlers())).fn
+    found = await login()
+    assert (found.token, found.expiration) == ("t", datetime(2026, 1, 1, 0, 10, tzinfo=UTC))
+
+
+def test_kopf_writes_nothing_and_watches_only_our_children() -> None:
+    made: kopf.OperatorSettings = handlers.settings(is_clusterwide=True)
+    assert not made.posting.enabled
+    assert made.peering.standalone
+    assert made.watching.label_selectors["v1", "pods"] == SELECTOR
+    assert not made.scanning.disabled
+    assert handlers.settings(is_clusterwide=False).scanning.disabled
+
+
+def usage_pod() -> dict[str, Any]:
+    pod = objects.pod("hash", objects.running("b"))
+    pod["metadata"]["annotations"][names.CONTAINERS_ANNOTATION] = '{"b":"B"}'
+    pod["spec"]["containers"] = [{"name": "b", "resources": {"limits": {"cpu": "500m", "memory": "1Ki"}}}]
+    return pod
+
+
+async def test_usage_has_aws_names_and_limits_and_outlives_two_missed_rounds() -> None:
+    api, cache = FakeApi(), Cache()
+    cache.put(names.KIND, objects.document())
+    cache.put("Pod", usage_pod())
+    api.metrics = [
+        {
+            "metadata": {"name": "mnist-1", "namespace": "team-a"},
+            "containers": [
+                {"name": "mce-router", "usage": {"cpu": "1", "memory": "1"}},
+                {"name": "b", "usage": {"cpu": "250000000n", "memory": "512"}},
+            ],
+        }
+    ]
+    reader = UsageReader(api, cache)
+    await reader.poll()
+    (usage,) = reader.current()
+    assert (usage.endpoint, usage.container, usage.pod) == ("mnist", "B", "mnist-1")
+    assert (usage.cpu_cores, usage.cpu_limit_cores, usage.memory_bytes, usage.memory_limit_bytes) == (
+        0.25,
+        0.5,
+        512,
+        1024,
+    )
+    api.metrics = []
+    for expected in (1, 1, 0):
+        await reader.poll()
+        assert len(tuple(reader.current())) == expected
+
+
+async def test_usage_of_a_pod_that_is_gone_goes_at_once() -> None:
+    api, cache = FakeApi(), Cache()
+    cache.put(names.KIND, objects.document())
+    cache.put("Pod", usage_pod())
+    api.metrics = [
+        {
+            "metadata": {"name": "mnist-1", "namespace": "team-a"},
+            "containers": [{"name": "b", "usage": {"cpu": "1", "memory": "x"}}],
+        }
+    ]
+    reader = UsageReader(api, cache)
+    await reader.poll()
+    assert len(tuple(reader.current())) == 1
+    cache.remove("Pod", usage_pod())
+    await reader.poll()
+    assert tuple(reader.current()) == ()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]"])
+def test_a_spoilt_map_of_names_is_empty(text: str) -> None:
+    assert hostnames.of_pod({"metadata": {"annotations": {names.CONTAINERS_ANNOTATION: text}}}) == {}
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(0, 200), (300, 200), (301, 503)])
+async def test_a_pass_that_hangs_is_unhealthy(seconds: float, status: int) -> None:
+    async with server.serving("127.0.0.1", 0, Metrics(), lambda: seconds) as port, aiohttp.ClientSession() as client:
+        async with client.get(f"http://127.0.0.1:{port}/healthz") as answer:
+            assert answer.status == status
+        async with client.get(f"http://127.0.0.1:{port}/readyz") as answer:
+            assert answer.status == 200
+
+
+async def test_metrics_are_served() -> None:
+    metrics = Metrics()
+    metrics.watch_queue(lambda: 3, lambda: 0)
+    metrics.watch_usage(lambda: ())
+    metrics.written("Service", "apply")
+    async with (
+        server.serving("127.0.0.1", 0, metrics, lambda: 0) as port,
+        aiohttp.ClientSession() as client,
+        client.get(f"http://127.0.0.1:{port}/metrics") as answer,
+    ):
+        text = await answer.text()
+    assert "mce_operator_queue_depth 3.0" in text
+    assert 'mce_operator_writes_total{kind="Service",verb="apply"} 1.0' in text
+    assert 'mce_build_info{component="operator"' in text
+
+
+@pytest.mark.parametrize(("text", "expected"), [("", ()), ("a", ("a",)), (" a, b,", ("a", "b"))])
+def test_namespaces_are_separated_by_commas(
+    monkeypatch: pytest.MonkeyPatch, text: str, expected: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("MCE_OPERATOR_NAMESPACES", text)
+    assert Settings().namespaces == expected
