@@ -61,7 +61,7 @@ def test_both_models_keep_their_accuracy_behind_one_endpoint(namespace: Namespac
                 "exec", pod["metadata"]["name"], "-c", container, "--", "cat", "/opt/program/accuracy.json"
             )
         )
-        figures.append(f"{container}: {share:.1%} of {COUNT} images right, its own figure {own['accuracy']:.1%} of 1000")
+        figures.append(f"{container}: {share:.1%} of {COUNT} images right, own figure {own['accuracy']:.1%} of 1000")
         assert share == pytest.approx(own["accuracy"], abs=0.02)
         assert share > 0.95
         assert (
