@@ -46,6 +46,7 @@ class Why(StrEnum):
     SUSPENDED = "Suspended"
     NOT_READY = "NotReady"
     READY = "Ready"
+    SETTLED = "Settled"
 
 
 class ConditionType(StrEnum):

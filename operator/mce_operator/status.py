@@ -121,7 +121,7 @@ def ready(finding: Finding, generation: int, now: datetime) -> Condition:
 
 def reconciling(finding: Finding, generation: int, now: datetime) -> Condition:
     """Whether a rollout is under way."""
-    why, text = (finding.why, finding.message) if finding.is_moving else (Why.READY, "nothing is under way")
+    why, text = (finding.why, finding.message) if finding.is_moving else (Why.SETTLED, "nothing is under way")
     why = Why.ROLLING_OUT if finding.is_moving and why is Why.READY else why
     return _condition(ConditionType.RECONCILING, finding.is_moving, why, text, generation, now)
 
@@ -129,7 +129,7 @@ def reconciling(finding: Finding, generation: int, now: datetime) -> Condition:
 def stalled(finding: Finding, generation: int, now: datetime) -> Condition:
     """Whether the user has to change something before anything can happen."""
     is_stalled = finding.stalled is not Why.NONE
-    why, text = (finding.stalled, finding.message) if is_stalled else (Why.READY, "nothing stands in the way")
+    why, text = (finding.stalled, finding.message) if is_stalled else (Why.SETTLED, "nothing stands in the way")
     return _condition(ConditionType.STALLED, is_stalled, why, text, generation, now)
 
 
