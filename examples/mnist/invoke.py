@@ -4,8 +4,8 @@
     python invoke.py --endpoint-url URL --endpoint-name mnist-pipeline --pipeline
 
 One request per digit, one after the other on one connection, so the latency is that of a client
-that waits.  The first request to each container is not counted.  Requests are signed if boto3 finds
-credentials, else sent unsigned: the endpoint itself asks for no signature.
+that waits.  The first request to each container is not counted.  Requests are signed if boto3
+finds credentials, else sent unsigned: the endpoint itself asks for no signature.
 """
 
 from __future__ import annotations

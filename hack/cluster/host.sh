@@ -341,7 +341,7 @@ pod_processes() {
 shims() {
   local file words
   for file in /proc/[0-9]*/cmdline; do
-    words=$(tr '\0' ' ' < "$file") 2> /dev/null || continue
+    words=$({ tr '\0' ' ' < "$file"; } 2> /dev/null) || continue
     [[ $words == *containerd-shim*" -address $STATE/containerd.sock "* ]] || continue
     file=${file%/cmdline}
     echo "${file##*/}"
@@ -380,7 +380,10 @@ restore_machine_state() {
     rm "$STATE/sysctl.saved"
   fi
   if [[ -e $STATE/outside.saved ]]; then
-    while read -r line; do rm -rf --one-file-system "$line"; done < "$STATE/outside.saved"
+    while read -r line; do
+      ! mountpoint -q "$line" || umount "$line" # network namespaces make /run/netns a mount
+      rm -rf --one-file-system "$line"
+    done < "$STATE/outside.saved"
     rm "$STATE/outside.saved"
   fi
 }
