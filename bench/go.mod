@@ -1,0 +1,3 @@
+module mce-bench
+
+go 1.19
