@@ -169,7 +169,8 @@ def test_what_a_killed_supervisor_left_is_cleaned_up(laptop: Laptop, then: str) 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_what_runs_in_the_foreground_ends_with_it(laptop: Laptop, number: signal.Signals) -> None:
     file = laptop.write(endpoint(container("a")))
-    command = [str(MCE), "local", "up", "-f", file]
+    # A shell that starts us in the background has us ignore SIGINT, and so would every child.
+    command = ["env", "--default-signal=INT", str(MCE), "local", "up", "-f", file]
     with subprocess.Popen(command, env=laptop.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
         assert child.stdout is not None
         line = b""
