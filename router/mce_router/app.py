@@ -50,10 +50,11 @@ class Router:
             Admin(self.service, self.drain, self._registry).application(), access_log=None, shutdown_timeout=0.1
         )
         await runner.setup()
-        await web.TCPSite(runner, admin.host, admin.port).start()
         server = await loop.create_server(
             lambda: CallerConnection(self.service, self._connections), listen.host, listen.port, backlog=_BACKLOG
         )
+        # Last: whoever finds the admin port open may count on the data port.
+        await web.TCPSite(runner, admin.host, admin.port).start()
         self.service.health.watch()
         background = [
             tasks.spawn(self._tick(), name="tick"),
@@ -85,9 +86,9 @@ class Router:
         self.drain.signalled = True
         self.drain.begin()
 
-    def _close_idle(self) -> None:
-        for connection in list(self._connections):
-            connection.close_if_idle()
+    def _close_idle(self) -> bool:
+        """Whether some connection still has a request to send or an answer to read."""
+        return sum(connection.close_if_idle() for connection in list(self._connections)) > 0
 
     async def _tick(self) -> None:
         while True:

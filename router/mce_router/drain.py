@@ -19,7 +19,7 @@ _POLL_SECONDS: Final = 0.05
 class Drain:
     """The one drain of this process."""
 
-    def __init__(self, service: Service, close_idle: Callable[[], None]) -> None:
+    def __init__(self, service: Service, close_idle: Callable[[], bool]) -> None:
         self._service = service
         self._close_idle = close_idle
         self.signalled = False
@@ -41,8 +41,9 @@ class Drain:
         await asyncio.sleep(settings.drain_seconds)
         self._delay_over.set()
         give_up = self._service.clock() + settings.grace_seconds
-        while self._service.exchanges and self._service.clock() < give_up:
-            self._close_idle()
+        while self._service.clock() < give_up:
+            if not self._close_idle() and not self._service.exchanges:
+                break
             await asyncio.sleep(_POLL_SECONDS)
         self._close_idle()
         _log.info("drain done", extra={"left": len(self._service.exchanges)})

@@ -54,6 +54,9 @@ class Exchange:
     _model_seconds = 0.0
     _upstream: Upstream | None = None
     _waiting_bytes = 0
+    _hop_bytes = 0
+    _container_full = False
+    _caller_full = False
     _received = 0
     _forwarding = False
     _reply: ReplyHead | None = None
@@ -90,7 +93,7 @@ class Exchange:
         chosen = service.routes.choose(parsed)
         refusal = chosen if isinstance(chosen, Refusal) else service.admit(chosen)
         if refusal is not None:
-            self._fail(refusal)
+            self._fail(refusal, close=parsed.expects_continue)  # whether the body still comes, nobody can tell
             return
         assert not isinstance(chosen, Refusal)  # noqa: S101 - a refusal ended the exchange above
         self._targets = chosen
@@ -111,8 +114,8 @@ class Exchange:
     # --- 2. the body: from the caller to the first container
 
     def body(self, data: bytes) -> None:
-        """More of the caller's body."""
-        if not self._forwarding:
+        """More of the caller's body; after the first container's answer nobody wants it."""
+        if not self._forwarding or self._step:
             return
         self._received += len(data)
         if self._received > self._table.limits.max_request_bytes:
@@ -131,7 +134,7 @@ class Exchange:
     def body_end(self) -> None:
         """The caller's body is whole."""
         self.body_complete = True
-        if not self._forwarding:
+        if not self._forwarding or self._step:
             return
         assert self._invocation is not None  # noqa: S101 - set when forwarding began
         if self._invocation.length == CHUNKED:
@@ -176,30 +179,39 @@ class Exchange:
             return
         self._use(upstream)
         upstream.flush()
+        if upstream.transport.is_closing():
+            upstream.release(reusable=False)
+            self.reply_failed(errors.model_broke_off(self._targets[self._step].name, "before its request was sent"))
 
     def _use(self, upstream: Upstream) -> None:
         self._upstream = upstream
         upstream.begin(self, b"".join(self._waiting))
         self._waiting.clear()
+        if self._caller_full:
+            upstream.transport.pause_reading()
         if self._waiting_bytes > HIGH_WATER_BYTES:
             self._caller.resume()
         self._waiting_bytes = 0
 
     def pause_request(self) -> None:
         """The container takes no more for now."""
+        self._container_full = True
         self._caller.pause()
 
     def resume_request(self) -> None:
         """The container takes more again."""
+        self._container_full = False
         self._caller.resume()
 
     def pause_reply(self) -> None:
         """The caller takes no more for now."""
+        self._caller_full = True
         if self._upstream is not None:
             self._upstream.transport.pause_reading()
 
     def resume_reply(self) -> None:
         """The caller takes more again."""
+        self._caller_full = False
         if self._upstream is not None and not self._upstream.transport.is_closing():
             self._upstream.transport.resume_reading()
 
@@ -223,7 +235,8 @@ class Exchange:
         self._hop.append(data)
         if self._reply is None or self._over:
             return
-        size = sum(map(len, self._hop))
+        self._hop_bytes += len(data)
+        size = self._hop_bytes
         if not replies.is_success(self._reply.status):
             if size > ERROR_BODY_BYTES:
                 self._model_error()
@@ -261,18 +274,30 @@ class Exchange:
         self._caller.flush()
 
     def timed_out(self) -> None:
-        """The budget of this step ran out."""
-        if not self._over:
+        """The budget of this step ran out, by the container or by the caller."""
+        if self._over:
+            return
+        if self._caller_full:
+            self.refuse(Refusal(Reason.REQUEST_TIMEOUT, "The caller did not read its answers in time."))
+        elif self._is_waiting_for_body():
+            self.refuse(Refusal(Reason.REQUEST_TIMEOUT, "The request did not arrive whole in time."))
+        else:
             target = self._targets[self._step]
             budget = target.invocation_timeout_seconds
             what = "connection" if self._upstream is None else "invocation" if self._reply is None else "reply idle"
             self._fail(errors.model_timeout(target.name, what, budget))
-            self.flush_reply()
+        self.flush_reply()
+
+    def _is_waiting_for_body(self) -> bool:
+        """Whether the container waits for the caller, not we for the container."""
+        ready = self._upstream is not None and not self._container_full
+        return ready and self._reply is None and not self.body_complete and not self._step
 
     def _next_step(self) -> None:
         assert self._reply is not None  # noqa: S101 - a step ends after its reply began
         body = b"".join(self._hop)
         self._hop = []
+        self._hop_bytes = 0
         content_type = self._reply.content_type
         self._step += 1
         self._start_step(self._lines(content_type, last=self._is_last_step()), len(body), body)
@@ -285,6 +310,8 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.release(reusable=self.body_complete)
+        if self._container_full:
+            self.resume_request()
 
     def _model_error(self) -> None:
         assert self._reply is not None  # noqa: S101 - called on a reply
@@ -313,9 +340,12 @@ class Exchange:
 
     def _answer_ping(self) -> None:
         status = 200 if self._service.is_ready() else 503
-        close = b"connection: close\r\n" if self._closes() else b""
-        self._caller.write(headers.status_line(status) + b"content-length: 0\r\n%b\r\n" % close)
-        self._finish(None)
+        invocation = self._invocation
+        assert invocation is not None  # noqa: S101 - an answer follows an invocation
+        close = self._closes() or invocation.http_1_0 or invocation.expects_continue
+        connection = b"connection: close\r\n" if close else b""
+        self._caller.write(headers.status_line(status) + b"content-length: 0\r\n%b\r\n" % connection)
+        self._finish(None, close=close)
 
     def _closes(self) -> bool:
         """Whether this is the last answer on its connection."""
@@ -341,7 +371,7 @@ class Exchange:
         if self._answering:
             self._finish(failure, cut=True)
             return
-        close = close or self._closes()
+        close = close or self._closes() or (self._invocation is not None and self._invocation.http_1_0)
         self._caller.write(rescue.response(failure, self._request_id, close=close))
         self._finish(failure, close=close)
 

@@ -68,7 +68,8 @@ class Health:
     def use(self, table: RouteTable) -> None:
         """Watches the containers of `table` from now on."""
         self._needs_all = table.availability == "All"
-        self._vitals = {target: self._vitals.get(target, Vital()) for target in table.targets}
+        known = {_place(target): vital for target, vital in self._vitals.items()}
+        self._vitals = {target: known.get(_place(target), Vital()) for target in table.targets}
         for target in [target for target in self._watchers if target not in self._vitals]:
             self._watchers.pop(target).cancel()
 
@@ -119,6 +120,11 @@ class Health:
         return all(healthy) if self._needs_all else any(healthy)
 
 
+def _place(target: Target) -> tuple[str, str, int]:
+    """What makes it the same container: its limits may change."""
+    return (target.name, target.host, target.port)
+
+
 async def ping(target: Target) -> str:
     """One GET /ping on a connection of its own, within 2 s; only the status line of the answer is read."""
     try:
@@ -134,7 +140,7 @@ async def ping(target: Target) -> str:
         return f"no answer to GET /ping on port {target.port} within {wire.PING_TIMEOUT_SECONDS:g} s"
     except ConnectionRefusedError:
         return f"nothing listens on port {target.port}"
-    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+    except (OSError, UnicodeError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
         return f"GET /ping on port {target.port} failed: {type(error).__name__}"
     version, _, rest = line.partition(b" ")
     if not version.startswith(b"HTTP/1."):

@@ -59,6 +59,8 @@ def invocation(head: RequestHead, variant: str) -> Invocation | Refusal:
     if not found.host and head.version == "1.1":
         return Refusal(Reason.BAD_REQUEST, "The Host header is missing; HTTP/1.1 needs exactly one.")
     http_1_0 = head.version == "1.0"
+    if http_1_0 and found.length == CHUNKED:
+        return Refusal(Reason.BAD_REQUEST, "HTTP/1.0 has no Transfer-Encoding; send Content-Length.")
     connection = found.connection.lower()
     keep_alive = b"keep-alive" in connection if http_1_0 else b"close" not in connection
     content_type = header_rules.line(b"content-type", found.content_type) if found.content_type else b""
@@ -149,12 +151,14 @@ def _take(found: _Collected, name: bytes, value: bytes, variant: str) -> Refusal
 _LENGTH_DIGITS: Final = 15
 """A petabyte; longer numbers overflow in somebody's parser."""
 _UNSERVED: Final = frozenset({b"transfer-encoding", b"expect"})
-_FRAMING: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"})
+_CONNECTION: Final = frozenset({b"connection", b"proxy-connection"})
+"""llhttp takes the second for the first."""
+_FRAMING: Final = _CONNECTION | {b"host", b"content-length", b"transfer-encoding", b"expect"}
 
 
 def _frame(found: _Collected, name: bytes, value: bytes) -> Refusal | None:
     """Headers that say where the message ends and how the connection goes on."""
-    if name == b"connection":
+    if name in _CONNECTION:
         found.connection += b"," + value
         return None
     if name in found.seen:

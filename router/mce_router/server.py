@@ -8,7 +8,7 @@ of our answer.
 import asyncio
 import logging
 from collections import deque
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 import httptools
 
@@ -16,7 +16,6 @@ from mce_api.errors import Reason, Refusal
 from mce_router import parse
 from mce_router.exchange import Exchange
 from mce_router.invocation import Headers, Invocation, RequestHead
-from mce_router.route import Routes
 from mce_router.service import Service
 from mce_router.upstream import HIGH_WATER_BYTES
 
@@ -24,29 +23,16 @@ _log: Final = logging.getLogger(__name__)
 _LINGER_SECONDS: Final = 2.0
 _CHUNK_OVERHEAD_BYTES: Final = 16384
 _CHUNK_OVERHEAD_FACTOR: Final = 8
-_MEMO_BYTES: Final = 4096
+_KNOWN_HEAD_BYTES: Final = 4096
 _NOTHING: Final = Refusal(Reason.BAD_REQUEST, "There was no request.")
 
 
-class _Memo(NamedTuple):
-    """A request that came whole in one read: its head as bytes, and what they mean. Equal bytes mean the same again."""
-
-    head: bytes
-    size: int
-    parsed: Invocation
-    routes: Routes
-
-    def fits(self, data: bytes, routes: Routes) -> bool:
-        """Whether `data` is such a request again, under the same route table."""
-        return len(data) == self.size and routes is self.routes and data.startswith(self.head)
-
-
 class _Waiting:
-    """A pipelined request whose turn has not come."""
+    """A pipelined request whose turn has not come, or the refusal of one."""
 
     __slots__ = ("complete", "head", "pieces")
 
-    def __init__(self, head: RequestHead) -> None:
+    def __init__(self, head: RequestHead | Refusal) -> None:
         self.head = head
         self.pieces: list[bytes] = []
         self.complete = False
@@ -61,12 +47,12 @@ class CallerConnection(asyncio.Protocol):
         "_close",
         "_exchange",
         "_fed_bytes",
+        "_full",
         "_header_bytes",
         "_headers",
         "_held",
         "_in_head",
         "_last",
-        "_memo",
         "_messages",
         "_out",
         "_parsed",
@@ -76,6 +62,7 @@ class CallerConnection(asyncio.Protocol):
         "_service",
         "_shut",
         "_transport",
+        "_unread",
         "_url",
         "_waiting",
         "deadline",
@@ -95,13 +82,14 @@ class CallerConnection(asyncio.Protocol):
         self._url = b""
         self._headers: Headers = []
         self._parsed: Invocation | Refusal = _NOTHING
-        self._memo: _Memo | None = None
         self._messages = 0
         self._in_head = False
         self._header_bytes = 0
         self._fed_bytes = 0
         self._body_bytes = 0
         self._held = False
+        self._full = False
+        self._unread = 0
         self._last = False
         self._close = False
         self._shut = False
@@ -117,18 +105,16 @@ class CallerConnection(asyncio.Protocol):
     def connection_lost(self, _exc: Exception | None) -> None:
         self._registry.discard(self)
         self._shut = True
-        if self._exchange is not None:
-            self._exchange.caller_lost()
-            self._exchange = None
         self._waiting.clear()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.caller_lost()
 
     def data_received(self, data: bytes) -> None:
         if self._shut or self._close:
             return  # the last answer is out or on its way; what still comes is thrown away
         between = self._exchange is None and not self._in_head
-        memo = self._memo
-        if memo is not None and between and memo.fits(data, self._service.routes):
-            self._begin_whole(memo, data)
+        if between and self._begin_known(data):
             return
         self._fed_bytes += len(data)
         self._messages = 0
@@ -164,12 +150,20 @@ class CallerConnection(asyncio.Protocol):
         return False
 
     def pause_writing(self) -> None:
+        # Who does not read gets nothing more, or it could make us hold any number of answers.
+        self._full = True
+        self._read_or_not()
         if self._exchange is not None:
             self._exchange.pause_reply()
 
     def resume_writing(self) -> None:
+        self._full = False
+        self._unread = 0
         if self._exchange is not None:
             self._exchange.resume_reply()
+        self._advance()
+        self._read_or_not()
+        self.flush()
 
     # --- what the parser says
 
@@ -196,7 +190,7 @@ class CallerConnection(asyncio.Protocol):
         head = RequestHead(
             parser.get_method(), self._url, parser.get_http_version(), self._headers, parser.should_upgrade()
         )
-        if self._exchange is not None:
+        if self._exchange is not None or self._waiting:
             waiting = _Waiting(head)
             self._waiting.append(waiting)
             self._receiving = waiting
@@ -250,7 +244,7 @@ class CallerConnection(asyncio.Protocol):
     def _read_or_not(self) -> None:
         if self._transport.is_closing():
             return
-        if self._held or self._waiting or self._last:
+        if (self._held or self._full or self._waiting or self._last) and not self._shut:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
@@ -258,7 +252,7 @@ class CallerConnection(asyncio.Protocol):
     def answered(self, *, close: bool) -> None:
         """The answer of the current exchange is whole."""
         self._answered = True
-        self._close = close or self._last
+        self._close = close
         if self._held:
             self.resume()
         self._advance()
@@ -271,7 +265,7 @@ class CallerConnection(asyncio.Protocol):
 
     # --- the order of things
 
-    def _begin(self, head: RequestHead) -> Exchange:
+    def _begin(self, head: RequestHead | Refusal) -> Exchange:
         exchange = Exchange(self._service, self)
         self._exchange = exchange
         self._answered = False
@@ -280,7 +274,9 @@ class CallerConnection(asyncio.Protocol):
         exchange.begin(parsed)
         return exchange
 
-    def _parse(self, head: RequestHead) -> Invocation | Refusal:
+    def _parse(self, head: RequestHead | Refusal) -> Invocation | Refusal:
+        if isinstance(head, Refusal):
+            return head
         size = len(head.url) + sum(len(name) + len(value) + 4 for name, value in head.headers)
         if size > self._service.settings.max_header_bytes:
             return self._head_too_large()
@@ -289,36 +285,42 @@ class CallerConnection(asyncio.Protocol):
     def _remember(self, data: bytes) -> None:
         """Keeps the head of a request that `data` held from its first byte to its last.
 
-        Callers send the same head again and again; with equal bytes at the same place in the stream (between two
+        Callers send the same heads again and again; with equal bytes at the same place in the stream (between two
         messages) the parser would say the same again, so it need not be asked.
         """
         parsed = self._parsed
         if not isinstance(parsed, Invocation) or parsed.length < 0 or parsed.expects_continue:
             return
         size = data.find(b"\r\n\r\n") + 4
-        if size + parsed.length == len(data) and size <= _MEMO_BYTES and parsed.keep_alive:
-            self._memo = _Memo(data[:size], len(data), parsed, self._service.routes)
+        if size + parsed.length == len(data) and size <= _KNOWN_HEAD_BYTES and parsed.keep_alive:
+            self._service.remember(data[:size], parsed)
 
-    def _begin_whole(self, memo: _Memo, data: bytes) -> None:
-        """A request whose head is known, whole in `data`."""
+    def _begin_known(self, data: bytes) -> bool:
+        """Starts a request that is whole in `data` and whose head is known; says whether it was one."""
+        size = data.find(b"\r\n\r\n") + 4
+        parsed = self._service.known_heads.get(data[:size])
+        if parsed is None or size + parsed.length != len(data):
+            return False
         exchange = self._exchange = Exchange(self._service, self)
         self._answered = False
-        exchange.begin(memo.parsed)
-        if memo.parsed.length:
-            exchange.body(data[len(memo.head) :])
+        exchange.begin(parsed)
+        if parsed.length:
+            exchange.body(data[size:])
         exchange.body_end()
         exchange.flush_request()
         self._advance()
         self.flush()
+        return True
 
     def _advance(self) -> None:
-        """Starts the next request once the current one is answered and its body is in."""
-        while self._answered and self._exchange is not None and not self._close:
-            if not self._exchange.body_complete:
-                return
-            self._exchange = None
-            self.deadline = self._service.clock() + self._service.settings.idle_timeout_seconds
-            if not self._waiting:
+        """Starts the next request once the current one is answered, its body is in, and the caller reads."""
+        while self._answered and not self._close and not self._shut:
+            if self._exchange is not None:
+                if not self._exchange.body_complete:
+                    return
+                self._exchange = None
+                self.deadline = self._service.clock() + self._service.settings.idle_timeout_seconds
+            if self._full or not self._waiting:
                 return
             waiting = self._waiting.popleft()
             receiving = self._receiving
@@ -340,12 +342,16 @@ class CallerConnection(asyncio.Protocol):
         return Refusal(Reason.HEADERS_TOO_LARGE, f"The request's head is larger than {limit} bytes.")
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Ends the connection with an error for whatever request is being received."""
-        if self._close or self._shut:
+        """Ends the connection with an error for whatever request is being received, after the answers before it."""
+        if self._close or self._shut or self._last:
             return
         if self._waiting or (self._exchange is not None and self._receiving is None):
-            self._last = True  # an earlier request is being answered: finish that, then close
-            self._waiting.clear()
+            if isinstance(self._receiving, _Waiting):
+                self._receiving.head = refusal
+            else:
+                self._waiting.append(_Waiting(refusal))
+            self._receiving = None
+            self._last = True
             self._read_or_not()
             return
         exchange = self._exchange
@@ -358,11 +364,11 @@ class CallerConnection(asyncio.Protocol):
             exchange.refuse(refusal)
 
     def check_time(self, now: float) -> None:
-        """Ends waits that took too long; called about once a second."""
-        if now < self.deadline or self._held or self._waiting:
+        """Ends waits that took too long; called a few times a second."""
+        if now < self.deadline or self._held or (self._waiting and self._exchange is not None):
             return
-        if self._shut or self._close:
-            self._transport.abort()
+        if self._shut or self._close or (self._full and self._exchange is None):
+            self._wait_for_reader(now)
         elif self._exchange is None and not self._in_head:
             self._close = True
             self.flush()
@@ -370,10 +376,20 @@ class CallerConnection(asyncio.Protocol):
             self._refuse(Refusal(Reason.REQUEST_TIMEOUT, "The request did not arrive whole in time."))
             self.flush()
 
-    def close_if_idle(self) -> None:
-        """For a drain: a connection without a request has nothing to wait for."""
-        if self._exchange is None and not self._in_head:
+    def _wait_for_reader(self, now: float) -> None:
+        """Cuts the connection, unless the caller has read something of its answers since the last time."""
+        unread, before = self._transport.get_write_buffer_size(), self._unread
+        if unread and (not before or unread < before):
+            self._unread = unread
+            self.deadline = now + self._service.settings.body_idle_seconds
+        else:
+            self.abort()
+
+    def close_if_idle(self) -> bool:
+        """For a drain: closes a connection that has nothing to wait for; whether it still has."""
+        if self._exchange is None and not self._in_head and not self._waiting and not self._shut:
             self._transport.close()
+        return not self._transport.is_closing() or self._transport.get_write_buffer_size() > 0
 
     def _shut_down(self) -> None:
         """Says that nothing more comes, then reads a while: a reset would destroy the answer in the caller's hands."""
@@ -381,8 +397,11 @@ class CallerConnection(asyncio.Protocol):
         self.deadline = self._service.clock() + _LINGER_SECONDS
         if self._transport.is_closing():
             return
-        done = self._exchange is None or self._exchange.body_complete
+        done = (self._exchange is None or self._exchange.body_complete) and not self._waiting
         if done or not self._transport.can_write_eof():
             self._transport.close()
         else:
+            self._waiting.clear()
+            self._held = False
+            self._read_or_not()
             self._transport.write_eof()

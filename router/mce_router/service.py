@@ -8,12 +8,13 @@ from mce_api import wire
 from mce_api.errors import Failure, Reason, Refusal
 from mce_api.routes import RouteTable, Target
 from mce_router.health import Health
+from mce_router.invocation import Invocation
 from mce_router.metrics import Metrics
 from mce_router.route import Routes
 from mce_router.settings import Settings
 from mce_router.upstream import Pool
 
-_SEQUENCE_DIGITS: Final = 12
+_MOST_KNOWN_HEADS: Final = 256
 
 
 class InFlight(Protocol):
@@ -49,6 +50,7 @@ class Service:
     def use(self, table: RouteTable) -> None:
         """Takes `table` for every request from now on; exchanges in flight finish on the one they began with."""
         self.routes = Routes(table)
+        self.known_heads: dict[bytes, Invocation] = {}
         self.answer_prefix = b"HTTP/1.1 200 OK\r\n%b: %b\r\n%b: " % (
             wire.INVOKED_VARIANT.encode(),
             table.variant.encode(),
@@ -61,9 +63,16 @@ class Service:
         for target in table.targets:
             pool = self._current_pools[target.name] = self.pool(target)
             pool.target = target  # same name, host and port; its limits may be new
-        self._inflight = {target.name: self._inflight.get(target.name, 0) for target in table.targets}
+        busy = {name: count for name, count in self._inflight.items() if count}  # a name may go and come back
+        self._inflight = {target.name: 0 for target in table.targets} | busy
         self.metrics.use(table)
         self.health.use(table)
+
+    def remember(self, raw: bytes, parsed: Invocation) -> None:
+        """Keeps what the request head `raw` means under this table; all is forgotten when there are too many."""
+        if len(self.known_heads) >= _MOST_KNOWN_HEADS:
+            self.known_heads.clear()
+        self.known_heads[raw] = parsed
 
     def next_request_id(self) -> bytes:
         """An id in UUID form: random per process, then a sequence; unique, and cheaper than a UUID for each request."""
@@ -123,8 +132,7 @@ class Service:
         if targets:
             self.exchanges.discard(exchange)
             for target in targets:
-                if target.name in self._inflight:
-                    self._inflight[target.name] -= 1
+                self._inflight[target.name] -= 1
             self.metrics.invoked(seconds, model_seconds)
         if failure is not None:
             self.metrics.failed(failure)
@@ -143,7 +151,7 @@ class Service:
         for key, pool in list(self._pools.items()):
             pool.close_idle(oldest)
             if key not in current and pool.is_empty():
-                del self._pools[key]  # an exchange of an older table came back to it
+                self._pools.pop(key).close()  # an exchange of an older table asked for it
 
 
 def _key(target: Target) -> tuple[str, str, int]:

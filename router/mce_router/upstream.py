@@ -8,7 +8,7 @@ was written may have been processed.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, Protocol, cast
 
 import httptools
 
@@ -19,8 +19,11 @@ from mce_kit import tasks
 from mce_router import reply
 from mce_router.invocation import UNTIL_CLOSE, Headers, ReplyHead
 
+MOST_KNOWN_HEADS: Final = 64
 HIGH_WATER_BYTES: Final = 262144
 """Bytes written and not yet taken by the peer before the other side is paused."""
+_SILENT_BYTES: Final = 2 * HIGH_WATER_BYTES
+"""Bytes (heads, chunk framing, trailers) that a container may send without one of a body; more than one read."""
 
 
 class Receiver(Protocol):
@@ -51,14 +54,6 @@ class Receiver(Protocol):
         """What was said since the last flush may go out."""
 
 
-class _Memo(NamedTuple):
-    """A reply that came whole in one read: its head as bytes, and what they mean. Equal bytes mean the same again."""
-
-    head: bytes
-    size: int
-    parsed: ReplyHead
-
-
 class Upstream(asyncio.Protocol):
     """One connection to a container."""
 
@@ -66,12 +61,13 @@ class Upstream(asyncio.Protocol):
         "_close_after",
         "_complete",
         "_fresh",
+        "_full",
         "_head",
         "_headers",
-        "_memo",
         "_out",
         "_parser",
         "_pool",
+        "_silent_bytes",
         "_unsolicited",
         "idle_since",
         "receiver",
@@ -87,9 +83,10 @@ class Upstream(asyncio.Protocol):
         self._head: ReplyHead | ModelFailure | None = None
         self._complete = False
         self._fresh = True
-        self._memo: _Memo | None = None
         self._unsolicited = False
         self._close_after = False
+        self._full = False
+        self._silent_bytes = 0
         self._out: list[bytes] = []
         self.receiver: Receiver | None = None
         self.idle_since = 0.0
@@ -102,6 +99,7 @@ class Upstream(asyncio.Protocol):
         self._head = None
         self._complete = False
         self._fresh = True
+        self._silent_bytes = 0
         self._out.append(head)
 
     def write(self, data: bytes) -> None:
@@ -117,7 +115,7 @@ class Upstream(asyncio.Protocol):
     def release(self, *, reusable: bool) -> None:
         """The exchange is over; with `reusable` its request was sent whole."""
         self.receiver = None
-        if reusable and self._complete and not self._close_after and not self._unsolicited:
+        if reusable and self._complete and not (self._close_after or self._unsolicited or self._full):
             self._pool.give_back(self)
         else:
             self.transport.abort()
@@ -134,9 +132,7 @@ class Upstream(asyncio.Protocol):
             self.transport.abort()  # nobody asked: never let it meet the next request
             return
         fresh, self._fresh = self._fresh, False
-        memo = self._memo
-        if memo is not None and fresh and len(data) == memo.size and data.startswith(memo.head):
-            self._replay(receiver, memo, data)
+        if fresh and self._replay(receiver, data):
             return
         try:
             self._parser.feed_data(data)
@@ -144,8 +140,10 @@ class Upstream(asyncio.Protocol):
             self._fail(errors.model_bad_reply(self._pool.target.name, "it wants to switch protocols"))
             return
         except httptools.HttpParserError as error:
-            self._fail(errors.model_bad_reply(self._pool.target.name, str(error).lower()))
-            return
+            if not self._complete:
+                self._fail(errors.model_bad_reply(self._pool.target.name, str(error).lower()))
+                return
+            self._unsolicited = True  # the reply was whole; what follows it was not asked for
         if isinstance(self._head, ModelFailure):
             self._fail(self._head)
             return
@@ -153,6 +151,11 @@ class Upstream(asyncio.Protocol):
             if fresh:
                 self._remember(data)
             receiver.reply_end()
+        else:
+            self._silent_bytes += len(data)
+            if self._silent_bytes > _SILENT_BYTES:
+                self._fail(errors.model_headers_too_large(self._pool.target.name))
+                return
         receiver.flush_reply()
 
     def _remember(self, data: bytes) -> None:
@@ -165,17 +168,22 @@ class Upstream(asyncio.Protocol):
         if isinstance(head, ReplyHead) and head.length >= 0 and not self._close_after and not self._unsolicited:
             size = data.find(b"\r\n\r\n") + 4
             if size + head.length == len(data):
-                self._memo = _Memo(data[:size], len(data), head)
+                self._pool.remember(data[:size], head)
 
-    def _replay(self, receiver: Receiver, memo: _Memo, data: bytes) -> None:
-        """A reply whose head is known, whole in `data`."""
-        self._head = memo.parsed
+    def _replay(self, receiver: Receiver, data: bytes) -> bool:
+        """Hands on a reply that is whole in `data` and whose head is known; says whether it was one."""
+        size = data.find(b"\r\n\r\n") + 4
+        head = self._pool.known_heads.get(data[:size])
+        if head is None or size + head.length != len(data):
+            return False
+        self._head = head
         self._complete = True
-        receiver.reply_head(memo.parsed)
-        if memo.parsed.length:
-            receiver.reply_body(data[len(memo.head) :])
+        receiver.reply_head(head)
+        if head.length:
+            receiver.reply_body(data[size:])
         receiver.reply_end()
         receiver.flush_reply()
+        return True
 
     def eof_received(self) -> bool:
         return False
@@ -196,10 +204,12 @@ class Upstream(asyncio.Protocol):
         receiver.reply_failed(errors.model_broke_off(self._pool.target.name, where))
 
     def pause_writing(self) -> None:
+        self._full = True
         if self.receiver is not None:
             self.receiver.pause_request()
 
     def resume_writing(self) -> None:
+        self._full = False
         if self.receiver is not None:
             self.receiver.resume_request()
 
@@ -227,6 +237,7 @@ class Upstream(asyncio.Protocol):
                 self.receiver.reply_head(self._head)
 
     def on_body(self, data: bytes) -> None:
+        self._silent_bytes = 0
         if self.receiver is not None and not self._unsolicited and isinstance(self._head, ReplyHead):
             self.receiver.reply_body(data)
 
@@ -250,6 +261,8 @@ class Pool:
         self._clock = clock
         self._connect_timeout = connect_timeout
         self._idle: deque[Upstream] = deque()
+        self.known_heads: dict[bytes, ReplyHead] = {}
+        """What heads of this container's replies mean, by their bytes."""
         self._closed = False
 
     def acquire(self, receiver: Receiver) -> Upstream | None:
@@ -270,11 +283,17 @@ class Pool:
         except TimeoutError:
             detail = f"no answer on port {target.port} within {self._connect_timeout:g} s"
             receiver.reply_failed(errors.model_unreachable(target.name, detail))
-        except OSError as error:
-            detail = f"{error.strerror or type(error).__name__} on port {target.port}".lower()
+        except (OSError, UnicodeError) as error:  # the second: a host name that is none
+            detail = f"{getattr(error, 'strerror', None) or type(error).__name__} on port {target.port}".lower()
             receiver.reply_failed(errors.model_unreachable(target.name, detail))
         else:
             receiver.connected(upstream)
+
+    def remember(self, raw: bytes, head: ReplyHead) -> None:
+        """Keeps what `raw` means; all is forgotten when there are too many (heads with a date change every second)."""
+        if len(self.known_heads) >= MOST_KNOWN_HEADS:
+            self.known_heads.clear()
+        self.known_heads[raw] = head
 
     def give_back(self, upstream: Upstream) -> None:
         """Keeps `upstream` for the next exchange."""
@@ -297,6 +316,10 @@ class Pool:
     def is_empty(self) -> bool:
         """Whether no connection waits here."""
         return not self._idle
+
+    def is_closed(self) -> bool:
+        """Whether connections are no longer kept."""
+        return self._closed
 
     def close(self) -> None:
         """No more use: idle connections close now, busy ones after their exchange."""

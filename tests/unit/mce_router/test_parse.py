@@ -106,6 +106,7 @@ def test_only_modelled_headers_go_on_and_in_canonical_form() -> None:
         pytest.param(head((b"transfer-encoding", b"gzip, chunked")), Reason.UNSUPPORTED, id="coding"),
         pytest.param(head((b"expect", b"200-ok")), Reason.UNSUPPORTED, id="expect"),
         pytest.param(head(version="2.0"), Reason.UNSUPPORTED, id="version"),
+        pytest.param(head((b"transfer-encoding", b"chunked"), version="1.0"), Reason.BAD_REQUEST, id="chunked-1.0"),
         pytest.param(head(upgrade=True), Reason.UNSUPPORTED, id="upgrade"),
         pytest.param(head(method=b"GET"), Reason.METHOD_NOT_ALLOWED, id="method"),
         pytest.param(head(method=b"POST", url=b"/ping"), Reason.METHOD_NOT_ALLOWED, id="ping-method"),
@@ -127,6 +128,10 @@ def test_only_modelled_headers_go_on_and_in_canonical_form() -> None:
 )
 def test_what_two_servers_could_read_differently_is_refused(request_head: RequestHead, reason: Reason) -> None:
     assert refused(request_head) is reason
+
+
+def test_proxy_connection_counts_as_connection_because_it_does_for_llhttp() -> None:
+    assert not parsed(head((b"proxy-connection", b"close"))).keep_alive
 
 
 def test_the_variant_that_is_served_may_be_named() -> None:

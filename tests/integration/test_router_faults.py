@@ -1,0 +1,378 @@
+"""Containers and callers that do the unusual at the wrong moment: early replies, late readers, pipelines, reloads."""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from support import http as caller
+from support import processes
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n%b"
+
+
+def ok(body: bytes) -> bytes:
+    return OK % (len(body), body)
+
+
+class Scripted:
+    """A container whose invocation connections run a function; pings are answered 200."""
+
+    def __init__(self, script: Callable[["Scripted", socket.socket, bytes], None]) -> None:
+        self._script = script
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._server.getsockname()[1]
+        self.received = b""
+        self.requests = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._server.accept()
+                threading.Thread(target=self._run, args=(connection,), daemon=True).start()
+
+    def _run(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            data = connection.recv(65536)
+            if data.startswith(b"GET /ping"):
+                connection.sendall(ok(b""))
+            elif data:
+                self.requests += 1
+                self.received += data
+                self._script(self, connection, data)
+
+    def stop(self) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+
+
+@contextmanager
+def scripted(script: Callable[[Scripted, socket.socket, bytes], None]) -> Iterator[Scripted]:
+    container = Scripted(script)
+    try:
+        yield container
+    finally:
+        container.stop()
+
+
+def request(body: bytes = b"", *lines: bytes, target: bytes = b"a", length: int | None = None) -> bytes:
+    size = len(body) if length is None else length
+    head = [b"POST /invocations HTTP/1.1", b"Host: m", b"Content-Type: text/plain", b"Content-Length: %d" % size]
+    if target:
+        head.append(b"%b: %b" % (caller.TARGET.encode(), target))
+    return b"\r\n".join([*head, *lines, b"", body])
+
+
+def read_until(connection: socket.socket, wanted: bytes, seconds: float = 5.0) -> bytes:
+    connection.settimeout(seconds)
+    received = b""
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        while wanted not in received and (piece := connection.recv(65536)):
+            received += piece
+    return received
+
+
+def keep_reading(container: Scripted, connection: socket.socket) -> None:
+    while piece := connection.recv(65536):
+        container.received += piece
+
+
+def test_an_early_answer_in_a_chain_keeps_the_rest_of_the_callers_body_from_the_next_container(tmp_path: Path) -> None:
+    def early(container: Scripted, connection: socket.socket, _data: bytes) -> None:
+        connection.sendall(ok(b"hop"))
+        keep_reading(container, connection)
+
+    def second(container: Scripted, connection: socket.socket, _data: bytes) -> None:
+        time.sleep(0.6)
+        connection.settimeout(0.3)
+        with contextlib.suppress(TimeoutError):
+            keep_reading(container, connection)
+        connection.sendall(ok(b"done"))
+
+    with (
+        scripted(early) as one,
+        scripted(second) as two,
+        processes.router(tmp_path, processes.table("Serial", {"one": one.port, "two": two.port})) as router,
+        socket.create_connection(("127.0.0.1", router.port)) as connection,
+    ):
+        connection.sendall(request(b"first half,", target=b"", length=22))
+        processes.wait_until("two is asked", lambda: two.requests == 1)
+        connection.sendall(b"second half")
+        assert read_until(connection, b"done").endswith(b"\r\n\r\ndone")
+        assert two.received.endswith(b"\r\n\r\nhop")
+
+
+def test_an_early_answer_reaches_the_caller_whose_body_is_then_thrown_away(tmp_path: Path) -> None:
+    def early(_container: Scripted, connection: socket.socket, _data: bytes) -> None:
+        connection.sendall(ok(b"early"))
+        time.sleep(1)
+
+    with (
+        scripted(early) as one,
+        processes.router(tmp_path, processes.table("Direct", {"a": one.port})) as router,
+        socket.create_connection(("127.0.0.1", router.port)) as connection,
+    ):
+        connection.sendall(request(b"xx", length=2_000_002))
+        assert read_until(connection, b"early").endswith(b"early")
+        connection.sendall(b"GET " * 500_000 + request(b"y"))
+        assert read_until(connection, b"early").endswith(b"early")
+        assert one.requests == 2
+        assert b"GET" not in one.received
+
+
+def test_requests_before_a_malformed_one_are_answered_and_then_it(tmp_path: Path) -> None:
+    port = processes.free_port()
+    with (
+        processes.model("a", port, tmp_path / "a.log", SLOW_MS="100"),
+        processes.router(tmp_path, processes.table("Direct", {"a": port})) as router,
+    ):
+        reply = caller.raw(router.port, request(b"1") + request(b"2") + request(b"3") + b"GET bad\r\n\r\n")
+        assert reply.count(b"HTTP/1.1 200") == 3
+        assert b"a(3)" in reply
+        assert b"HTTP/1.1 400 " in reply.partition(b"a(3)")[2]
+        reply = caller.raw(router.port, request(b"1") + request(b"2", b"Connection: close") + request(b"3"))
+        assert reply.endswith(b"a(2)")
+        assert reply.count(b"HTTP/1.1 ") == 2
+
+
+def test_a_refused_expectation_ends_the_connection_and_never_says_continue(tmp_path: Path) -> None:
+    port = processes.free_port()
+    with (
+        processes.model("a", port, tmp_path / "a.log"),
+        processes.router(tmp_path, processes.table("Direct", {"a": port})) as router,
+    ):
+        head = request(b"", b"Expect: 100-continue", target=b"nobody", length=3)
+        reply = caller.raw(router.port, head)
+        assert reply.startswith(b"HTTP/1.1 400 ")
+        assert b"connection: close" in reply
+
+
+def test_http_1_0_is_never_left_waiting(tmp_path: Path) -> None:
+    with processes.router(tmp_path, processes.table("Direct", {"a": processes.free_port()}), ready=False) as router:
+        reply = caller.raw(router.port, b"GET /ping HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", seconds=1)
+        assert b"connection: close" in reply
+        reply = caller.raw(router.port, b"POST /invocations HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", seconds=1)
+        assert b"connection: close" in reply
+
+
+def test_proxy_connection_means_the_same_to_the_parser_and_to_us(tmp_path: Path) -> None:
+    port = processes.free_port()
+    with (
+        processes.model("a", port, tmp_path / "a.log"),
+        processes.router(tmp_path, processes.table("Direct", {"a": port})) as router,
+    ):
+        reply = caller.raw(router.port, request(b"1", b"Proxy-Connection: close"), seconds=1)
+        assert b"connection: close" in reply
+        assert reply.endswith(b"a(1)")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(ok(b"whole") + b"junk", id="junk"),
+        pytest.param(ok(b"whole").replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n") + b"junk", id="close-junk"),
+    ],
+)
+def test_a_whole_reply_counts_whatever_follows_it(tmp_path: Path, answer: bytes) -> None:
+    with (
+        scripted(lambda _container, connection, _data: connection.sendall(answer)) as one,
+        processes.router(tmp_path, processes.table("Direct", {"a": one.port})) as router,
+    ):
+        for _ in range(3):
+            assert caller.post(router.port, b"x", target="a").body == b"whole"
+
+
+def test_a_204_with_a_body_is_an_empty_answer(tmp_path: Path) -> None:
+    answer = b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\nhello"
+    with (
+        scripted(lambda _container, connection, _data: connection.sendall(answer)) as one,
+        processes.router(tmp_path, processes.table("Direct", {"a": one.port})) as router,
+    ):
+        reply = caller.post(router.port, b"x", target="a")
+        assert (reply.status, reply.body) == (200, b"")
+
+
+def test_interim_heads_and_a_head_in_many_pieces_are_read(tmp_path: Path) -> None:
+    def pieces(_container: Scripted, connection: socket.socket, _data: bytes) -> None:
+        for byte in b"HTTP/1.1 103 Early\r\nx: y\r\n\r\nHTTP/1.1 100 C\r\n\r\n" + ok(b"body"):
+            connection.sendall(bytes([byte]))
+            time.sleep(0.001)
+
+    with (
+        scripted(pieces) as one,
+        processes.router(tmp_path, processes.table("Direct", {"a": one.port})) as router,
+    ):
+        assert caller.post(router.port, b"x", target="a").body == b"body"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nx: ", id="head"),
+        pytest.param(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: ", id="trailer"),
+        pytest.param(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;x=", id="extension"),
+    ],
+)
+def test_a_head_or_trailer_without_end_is_cut_off(tmp_path: Path, start: bytes) -> None:
+    sent = []
+
+    def endless(_container: Scripted, connection: socket.socket, _data: bytes) -> None:
+        connection.sendall(start)
+        for _ in range(640):
+            connection.sendall(b"a" * 65536)
+            sent.append(65536)
+
+    with (
+        scripted(endless) as one,
+        processes.router(tmp_path, processes.table("Direct", {"a": one.port})) as router,
+    ):
+        caller.raw(router.port, request(b"x"), seconds=3)
+        assert sum(sent) < 20_000_000
+        assert router.is_ready()
+
+
+def test_a_hop_in_tiny_chunks_does_not_stall_the_others(tmp_path: Path) -> None:
+    def tiny(_container: Scripted, connection: socket.socket, _data: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        connection.sendall(b"1\r\na\r\n" * 60_000 + b"0\r\n\r\n")
+
+    port = processes.free_port()
+    with (
+        scripted(tiny) as one,
+        processes.model("two", port, tmp_path / "two.log"),
+        processes.router(tmp_path, processes.table("Serial", {"one": one.port, "two": port})) as router,
+    ):
+        began = time.monotonic()
+        assert caller.post(router.port, b"x").json()["length"] == 60_000
+        assert time.monotonic() - began < 5
+
+
+def _slow_reader(port: int) -> socket.socket:
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", port))
+    return connection
+
+
+def test_a_slow_reader_gets_its_last_answer_whole(tmp_path: Path) -> None:
+    body = bytes(range(256)) * 24_000
+    with (
+        scripted(lambda _container, connection, _data: connection.sendall(ok(body))) as one,
+        processes.router(tmp_path, processes.table("Direct", {"a": one.port})) as router,
+        _slow_reader(router.port) as connection,
+    ):
+        connection.sendall(request(b"x", b"Connection: close"))
+        received = b""
+        while router.sample("mce_inflight", container="a") or not received:
+            received += connection.recv(65536)
+        assert len(received) < len(body)
+        time.sleep(5)
+        while piece := connection.recv(65536):
+            received += piece
+        assert received.partition(b"\r\n\r\n")[2] == body
+
+
+def test_a_caller_that_reads_nothing_is_served_no_further(tmp_path: Path) -> None:
+    body = b"a" * 60_000
+
+    def many(_container: Scripted, connection: socket.socket, data: bytes) -> None:
+        while data:
+            connection.sendall(ok(body))
+            data = connection.recv(65536)
+            if data:
+                _container.requests += 1
+
+    with (
+        scripted(many) as one,
+        processes.router(tmp_path, processes.table("Direct", {"a": one.port})) as router,
+        _slow_reader(router.port) as connection,
+    ):
+        connection.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            for _ in range(1500):
+                connection.sendall(request(b"x"))
+                time.sleep(0.001)
+        time.sleep(0.5)
+        assert one.requests < 200
+        served = one.requests
+        received = 0
+        with contextlib.suppress(TimeoutError):
+            while piece := connection.recv(1 << 20):
+                received += len(piece)
+        assert received > 1000 * len(body)  # reading goes on: all are answered
+        assert one.requests > served
+
+
+def test_a_slow_upload_is_the_callers_fault(tmp_path: Path) -> None:
+    port = processes.free_port()
+    table = processes.table("Direct", {"a": port})
+    table["targets"][0]["invocationTimeoutSeconds"] = 0.5
+    with (
+        processes.model("a", port, tmp_path / "a.log"),
+        processes.router(tmp_path, table) as router,
+    ):
+        assert caller.raw(router.port, request(b"x", length=10)).startswith(b"HTTP/1.1 408 ")
+        assert router.sample("mce_container_errors_total", container="a", **{"class": "5xx"}) == 0
+
+
+def test_a_container_that_hangs_up_at_once_is_noticed_at_once(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    server.accept()[0].close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        table = processes.table("Direct", {"a": server.getsockname()[1]})
+        with processes.router(tmp_path, table, ready=False) as router:
+            for _ in range(300):
+                began = time.monotonic()
+                assert caller.post(router.port, b"x", target="a").status == 424
+                assert time.monotonic() - began < 2
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_in_flight_is_right_when_a_container_goes_and_comes_back(tmp_path: Path) -> None:
+    port, other = processes.free_port(), processes.free_port()
+    with (
+        processes.model("a", port, tmp_path / "a.log", SLOW_MS="2500"),
+        processes.model("b", other, tmp_path / "b.log"),
+        processes.router(tmp_path, processes.table("Direct", {"a": port, "b": other})) as router,
+    ):
+        thread = threading.Thread(target=caller.post, args=(router.port, b"x", "a"))
+        thread.start()
+        processes.wait_until("in flight", lambda: router.sample("mce_inflight", container="a") == 1)
+        router.table.write_text(json.dumps(processes.table("Direct", {"b": other})))
+        processes.wait_until("a is gone", lambda: "a" not in router.targets())
+        router.table.write_text(json.dumps(processes.table("Direct", {"a": port, "b": other})))
+        processes.wait_until("a is back", lambda: "a" in router.targets())
+        thread.join()
+        assert router.sample("mce_inflight", container="a") == 0
+
+
+def test_a_drain_waits_for_a_slow_reader(tmp_path: Path) -> None:
+    body = bytes(range(256)) * 24_000
+    with (
+        scripted(lambda _container, connection, _data: connection.sendall(ok(body))) as one,
+        processes.router(tmp_path, processes.table("Direct", {"a": one.port})) as router,
+        _slow_reader(router.port) as connection,
+    ):
+        connection.sendall(request(b"x"))
+        received = b""
+        while router.sample("mce_inflight", container="a") or not received:
+            received += connection.recv(65536)
+        assert len(received) < len(body)
+        router.terminate()
+        time.sleep(3)
+        while piece := connection.recv(65536):
+            received += piece
+        assert received.partition(b"\r\n\r\n")[2] == body
+        assert router.process.wait(5) == 0

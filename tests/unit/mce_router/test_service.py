@@ -1,0 +1,67 @@
+"""What a new route table does to what is shared, requests being in flight."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from mce_api.routes import RouteTable, Target
+from mce_router.health import Health, State, Vital
+from mce_router.metrics import Metrics
+from mce_router.service import Service
+from mce_router.settings import Address, Settings
+from mce_router.upstream import Pool
+
+A, B = Target(name="a", port=1), Target(name="b", port=2)
+
+
+class Request:
+    """A request in flight."""
+
+    deadline = 0.0
+
+    def timed_out(self) -> None: ...
+
+
+async def _well(_target: Target) -> str:
+    return ""
+
+
+def table(*targets: Target, **more: Any) -> RouteTable:
+    return RouteTable(namespace="n", endpoint="e", mode="Direct", targets=targets, **more)
+
+
+def service() -> Service:
+    address = Address(host="127.0.0.1", port=0)
+    settings = Settings(table=Path("none"), listen=address, admin=address)
+    return Service(table(A, B), settings, Metrics(), Health(_well), time.perf_counter)
+
+
+def test_in_flight_survives_a_container_that_goes_and_comes_back() -> None:
+    shared, request = service(), Request()
+    shared.started(request, (A,))
+    shared.use(table(B))
+    shared.use(table(A, B))
+    assert shared.inflight("a") == 1
+    shared.finished(request, (A,), None, 0.0, 0.0)
+    assert shared.inflight("a") == 0
+
+
+async def test_new_limits_do_not_make_a_healthy_container_start_again() -> None:
+    shared = service()
+    for target in (A, B):
+        await shared.health.ping_now(target)
+    assert shared.is_ready()
+    shared.use(table(A.model_copy(update={"max_concurrency": 1}), B))
+    assert shared.is_ready()
+    shared.use(table(A.model_copy(update={"port": 3}), B))
+    assert not shared.is_ready()
+    assert shared.health.vital("a") == Vital(state=State.STARTING)
+
+
+def test_the_pool_of_a_container_that_is_gone_keeps_nothing() -> None:
+    shared = service()
+    shared.use(table(B))
+    late: Pool = shared.pool(A)  # a chain of the old table goes on
+    shared.tick()
+    assert late.is_closed()
+    assert shared.pool(B) is shared.pool(B)
