@@ -1,7 +1,7 @@
 """A real cluster with the chart installed, and a namespace for each test module."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,3 +52,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Shows the figures."""
     for line in config.stash.get(_FIGURES, []):
         terminalreporter.write_line(f"measured: {line}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure comes with what the operator and the cluster said: the cluster is gone when somebody reads it."""
+    report = yield
+    if report.when == "call" and report.failed:
+        selector = ("-l", "app.kubernetes.io/name=mce", "--tail=30")
+        for title, command in (
+            ("operator", ("kubectl", "-n", SYSTEM, "logs", *selector)),
+            ("endpoints", ("kubectl", "get", "mcep,pods", "-A", "-o", "wide")),
+            ("events", ("kubectl", "get", "events", "-A", "--sort-by=.lastTimestamp")),
+        ):
+            try:
+                report.sections.append((title, cluster.run(*command)[-6000:]))
+            except AssertionError as error:
+                report.sections.append((title, str(error)))
+    return report
