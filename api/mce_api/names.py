@@ -5,7 +5,6 @@ metrics and the errors. Kubernetes wants DNS labels, so inside the pod each cont
 """
 
 import hashlib
-import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -44,7 +43,6 @@ FIRST_CONTAINER_UID: Final = 20000
 FS_GROUP: Final = 3000
 ROUTER_UID: Final = 65532
 
-_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _HASH_LENGTH = 8
 
 
@@ -83,11 +81,6 @@ def _hashed(name: str, taken: set[str]) -> str:
         if candidate not in taken:
             return candidate
         salt += "+"
-
-
-def is_dns_label(name: str) -> bool:
-    """Whether Kubernetes takes ``name`` for a container or a label value (RFC 1123 label)."""
-    return _DNS_LABEL.fullmatch(name) is not None
 
 
 def bind_port(index: int, explicit: int | None) -> int:

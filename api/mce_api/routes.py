@@ -6,14 +6,12 @@ names the field, the value and the fix of the first fault, so that a router keep
 
 import json
 from collections.abc import Callable
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from mce_api import wire
-
-MODES: Final = ("Direct", "Serial")
 
 Name = Annotated[str, Field(max_length=wire.NAME_MAX_LENGTH, pattern=wire.NAME_PATTERN)]
 

@@ -48,7 +48,6 @@ class Rule:
     message: str
     check: Callable[[Spec], Iterator[str]]
     """Yields the path of every violation."""
-    message_expression: str = ""
 
 
 _RESERVED_FIRST: Final = names.ROUTER_PORT

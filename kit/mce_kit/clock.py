@@ -17,8 +17,3 @@ class Clock:
 def system() -> Clock:
     """The machine's clocks."""
     return Clock(utc=lambda: datetime.now(UTC), monotonic=time.monotonic)
-
-
-def rfc3339(moment: datetime) -> str:
-    """`moment` as Kubernetes writes times: UTC, whole seconds, `Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

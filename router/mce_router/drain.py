@@ -25,7 +25,6 @@ class Drain:
         self.signalled = False
         """Whether a signal asked for it (a hook may have begun it before)."""
         self._begun = asyncio.Event()
-        self._delay_over = asyncio.Event()
         self._done = asyncio.Event()
 
     def begin(self) -> None:
@@ -39,7 +38,6 @@ class Drain:
     async def _run(self) -> None:
         settings = self._service.settings
         await asyncio.sleep(settings.drain_seconds)
-        self._delay_over.set()
         give_up = self._service.clock() + settings.grace_seconds
         while self._service.clock() < give_up:
             if not self._close_idle() and not self._service.exchanges:

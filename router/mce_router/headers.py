@@ -9,12 +9,6 @@ from typing import Final
 
 from mce_api import wire
 
-TRACE: Final = frozenset({b"traceparent", b"tracestate"})
-PASSED: Final = (
-    frozenset({wire.CUSTOM_ATTRIBUTES, wire.INFERENCE_ID, wire.SESSION_ID, wire.ENABLE_EXPLANATIONS}) | TRACE
-)
-"""Request headers that every container of a chain gets."""
-
 MAX_LENGTHS: Final = {
     b"content-type": 1024,
     b"accept": 1024,
