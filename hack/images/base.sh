@@ -45,7 +45,7 @@ make_base() {
   local name=$1 tree=$CACHE/images/base container
   rm -rf --one-file-system "$tree"
   mkdir -p "$CACHE/images"
-  debootstrap --variant=minbase "$SUITE" "$tree" "${MCE_DEBIAN_MIRROR:-http://deb.debian.org/debian}"
+  debootstrap --variant=minbase "$SUITE" "$tree" ${MCE_DEBIAN_MIRROR:+"$MCE_DEBIAN_MIRROR"}
   rm -rf "$tree"/var/cache/apt/archives/*.deb "$tree"/var/cache/apt/*.bin "$tree"/var/lib/apt/lists/* \
     "$tree"/usr/share/{doc,man,info,locale}/*
   mkdir -p "$tree/var/lib/apt/lists/partial"

@@ -22,7 +22,7 @@ that have a Dockerfile (hack/images/images.txt).
 environment:
   MCE_CLUSTER         which kind of cluster, as for cluster.sh
   MCE_REGISTRY        first part of the images' names (default localhost/mce); an existing cluster pulls from it
-  MCE_DEBIAN_MIRROR   where the base image of the host cluster comes from (default http://deb.debian.org/debian)
+  MCE_DEBIAN_MIRROR   where the base image of the host cluster comes from (default debootstrap's own)
 EOF
 }
 
