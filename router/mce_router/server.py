@@ -113,7 +113,7 @@ class CallerConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._shut or self._close:
             return  # the last answer is out or on its way; what still comes is thrown away
-        between = self._exchange is None and not self._in_head
+        between = self._exchange is None and not self._in_head and not self._waiting
         if between and self._begin_known(data):
             return
         self._fed_bytes += len(data)

@@ -317,10 +317,6 @@ class Pool:
         """Whether no connection waits here."""
         return not self._idle
 
-    def is_closed(self) -> bool:
-        """Whether connections are no longer kept."""
-        return self._closed
-
     def close(self) -> None:
         """No more use: idle connections close now, busy ones after their exchange."""
         self._closed = True

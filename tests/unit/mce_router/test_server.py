@@ -134,6 +134,22 @@ async def test_a_caller_that_is_full_before_the_container_is_connected_holds_its
     assert transport.reading
 
 
+async def test_a_request_with_a_known_head_does_not_overtake_one_that_waits() -> None:
+    shared = service()
+    made, _ = connection(shared)
+    made.data_received(REQUEST)  # alone in its read: its head is known from now on
+    exchange, upstream, _ = _begun(shared)
+    waits = REQUEST.replace(b"Host: m", b"Host: other")
+    made.data_received(waits)
+    exchange.connected(upstream)
+    made.pause_writing()
+    upstream.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+    assert not shared.exchanges  # answered, and the caller reads nothing: the next one waits
+    assert REQUEST in shared.known_heads
+    made.data_received(REQUEST)
+    assert not shared.exchanges
+
+
 async def test_a_connection_with_unsent_bytes_is_not_used_again() -> None:
     shared = service()
     made, _ = connection(shared)

@@ -63,5 +63,5 @@ def test_the_pool_of_a_container_that_is_gone_keeps_nothing() -> None:
     shared.use(table(B))
     late: Pool = shared.pool(A)  # a chain of the old table goes on
     shared.tick()
-    assert late.is_closed()
+    assert late._closed
     assert shared.pool(B) is shared.pool(B)
