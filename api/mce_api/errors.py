@@ -38,11 +38,14 @@ class Reason(StrEnum):
     METHOD_NOT_ALLOWED = "MethodNotAllowed"
     BAD_REQUEST = "BadRequest"
     UNSUPPORTED = "Unsupported"
+    VERSION_UNSUPPORTED = "VersionUnsupported"
     HEADERS_TOO_LARGE = "HeadersTooLarge"
     BODY_TOO_LARGE = "BodyTooLarge"
     REQUEST_TIMEOUT = "RequestTimeout"
     CONTAINER_BUSY = "ContainerBusy"
     ENDPOINT_BUSY = "EndpointBusy"
+    CONNECTION_LIMIT = "ConnectionLimit"
+    MEMORY_LIMIT = "MemoryLimit"
     CONTAINER_NOT_READY = "ContainerNotReady"
     DRAINING = "Draining"
     CLIENT_ERROR = "ClientErrorFromModel"
@@ -81,11 +84,14 @@ TABLE: Final[dict[Reason, Row]] = {
     Reason.METHOD_NOT_ALLOWED: Row(None, 405),
     Reason.BAD_REQUEST: Row(None, 400),
     Reason.UNSUPPORTED: Row(None, 501),
+    Reason.VERSION_UNSUPPORTED: Row(None, 505),
     Reason.HEADERS_TOO_LARGE: Row(None, 431),
     Reason.BODY_TOO_LARGE: Row(None, 413),
     Reason.REQUEST_TIMEOUT: Row(None, 408),
     Reason.CONTAINER_BUSY: Row(Code.MODEL_NOT_READY, 429),
     Reason.ENDPOINT_BUSY: Row(Code.SERVICE_UNAVAILABLE, 503),
+    Reason.CONNECTION_LIMIT: Row(Code.SERVICE_UNAVAILABLE, 503),
+    Reason.MEMORY_LIMIT: Row(Code.SERVICE_UNAVAILABLE, 503),
     Reason.CONTAINER_NOT_READY: Row(Code.SERVICE_UNAVAILABLE, 503),
     Reason.DRAINING: Row(Code.SERVICE_UNAVAILABLE, 503),
     Reason.CLIENT_ERROR: Row(Code.MODEL_ERROR, 424, "CLIENT_ERROR_FROM_MODEL"),

@@ -39,6 +39,8 @@ class Limits(_Part):
     max_request_bytes: int = Field(default=wire.MAX_BODY_BYTES, ge=1)
     max_hop_bytes: int = Field(default=wire.MAX_HOP_BYTES, ge=1)
     max_concurrency: int = Field(default=0, ge=0)
+    max_invocation_seconds: float = Field(default=0.0, ge=0, le=3600, strict=False)
+    """Until the last answer begins; 0: as long as the slowest container may take alone, and at least 60."""
 
 
 class RouteTable(_Part):

@@ -16,7 +16,14 @@ INFERENCE_ID: Final = b"x-amzn-sagemaker-inference-id"
 SESSION_ID: Final = b"x-amzn-sagemaker-session-id"
 ENABLE_EXPLANATIONS: Final = b"x-amzn-sagemaker-enable-explanations"
 
+STREAM_ACCEPT: Final = b"x-amzn-sagemaker-accept"
+"""Accept of a streamed invocation."""
+TRACE: Final = b"x-mce-trace"
+"""Ours: with the value 1 the answer has a Server-Timing header."""
+
 # --- response headers
+STREAM_CONTENT_TYPE: Final = b"X-Amzn-SageMaker-Content-Type"
+EVENT_STREAM: Final = b"application/vnd.amazon.eventstream"
 REQUEST_ID: Final = "x-amzn-RequestId"
 ERROR_TYPE: Final = "x-amzn-ErrorType"
 INVOKED_VARIANT: Final = "x-Amzn-Invoked-Production-Variant"

@@ -69,7 +69,8 @@ class Admin:
                     "port": target.port,
                     "state": vital.state.value if vital else "",
                     "lastError": vital.last_error if vital else "",
-                    "inflight": service.inflight(target.name),
+                    "inflight": service.admission.inflight(target.name),
+                    "queued": service.admission.queued(target.name),
                     "invocations": service.metrics.invocations(target.name),
                 }
             )

@@ -9,10 +9,11 @@ from typing import Final
 from aiohttp import web
 
 from mce_api.routes import RouteTable
-from mce_kit import tasks
+from mce_kit import clock, tasks
 from mce_router import health as pings
 from mce_router import metrics as series
 from mce_router import table as tables
+from mce_router.access import AccessLog
 from mce_router.admin import Admin
 from mce_router.drain import Drain
 from mce_router.health import Health
@@ -33,7 +34,10 @@ class Router:
         metrics = series.Metrics()
         health = Health(pings.ping)
         self.service = Service(table, settings, metrics, health, time.perf_counter)
-        metrics.inflight_of = self.service.inflight
+        if settings.access_log != "off":
+            everything = settings.access_log == "all"
+            self.service.access = AccessLog(clock.system().utc, metrics.log_dropped, everything=everything)
+        metrics.inflight_of = self.service.admission.inflight
         metrics.healthy_of = health.is_healthy
         self._registry = series.registry(metrics)
         self._connections: set[CallerConnection] = set()
@@ -69,6 +73,8 @@ class Router:
             for task in background:
                 task.cancel()
             self.service.health.stop()
+            if self.service.access is not None:
+                self.service.access.close()
             server.close()
             await runner.cleanup()
 
@@ -94,6 +100,8 @@ class Router:
         while True:
             await asyncio.sleep(_TICK_SECONDS)
             self.service.tick()
+            if self.service.access is not None:
+                self.service.access.flush()
             now = self.service.clock()
             for connection in list(self._connections):
                 connection.check_time(now)

@@ -1,4 +1,4 @@
-"""The life of one request once its head is parsed: route, admit, forward step by step, reply, record.
+"""The life of one request once its head is parsed: route, admit, forward step by step, answer, record.
 
 A Direct invocation is a chain of one container, a Serial one of several. The first container gets the caller's body
 as it comes in; what a container says goes to the next one whole (bounded), and what the last one says goes to the
@@ -6,19 +6,26 @@ caller as it comes. There is no task: an exchange moves when either side says so
 time is up.
 """
 
+from enum import Enum
 from typing import Final, Protocol
 
-from mce_api import errors
+from mce_api import errors, wire
 from mce_api.errors import Failure, ModelFailure, Reason, Refusal
 from mce_api.routes import RouteTable, Target
-from mce_router import headers, rescue
+from mce_router import access, answer, eventstream, headers, rescue
 from mce_router import reply as replies
+from mce_router.answer import Form
 from mce_router.invocation import CHUNKED, Invocation, Kind, ReplyHead
 from mce_router.service import Service
+from mce_router.tracing import Trace
 from mce_router.upstream import HIGH_WATER_BYTES, Upstream
 
 ERROR_BODY_BYTES: Final = 4096
 """How much of a container's error body is kept for OriginalMessage (which takes 2048 characters)."""
+COLLECT_BYTES: Final = wire.MAX_BODY_BYTES
+"""A chunked body up to this size is collected, so that a container gets a Content-Length as SageMaker's do."""
+_COLLECT_SECONDS: Final = 1.0
+"""A chunked body that is not whole by then is a stream: it goes on as chunks, as it comes."""
 
 
 class Caller(Protocol):
@@ -42,6 +49,24 @@ class Caller(Protocol):
     def abort(self) -> None:
         """Cuts the connection: the answer began and can't be finished."""
 
+    def unsent(self) -> int:
+        """Bytes that the caller has not taken yet."""
+
+    def address(self) -> str:
+        """Who it is, for the access log."""
+
+
+class Phase(Enum):
+    """Where a request is."""
+
+    BEGUN = "begun"
+    QUEUED = "queued"
+    """Waits for a place at its containers."""
+    COLLECTING = "collecting"
+    """Has its place; its chunked body is awaited."""
+    AT_CONTAINER = "at container"
+    OVER = "over"
+
 
 class Exchange:
     """One request and its answer."""
@@ -49,21 +74,30 @@ class Exchange:
     # Class attributes are the start values: one of these is made for each request, and most are never set on it.
     _invocation: Invocation | None = None
     _targets: tuple[Target, ...] = ()
-    _step = 0
+    _phase = Phase.BEGUN
+    _admitted = False
+    _busy: Refusal | None = None
+    _step = -1
     _step_started = 0.0
     _model_seconds = 0.0
     _upstream: Upstream | None = None
+    _request_chunked = False
     _waiting_bytes = 0
+    _held_bytes = 0
     _hop_bytes = 0
     _container_full = False
     _caller_full = False
     _received = 0
-    _forwarding = False
+    _sent = 0
     _reply: ReplyHead | None = None
-    _answering = False
-    _chunked = False
-    _over = False
+    _form: Form | None = None
+    _timings: list[tuple[str, float]] | None = None
+    _trace: Trace | None = None
+    _total_deadline = 0.0
+    _stream_deadline = 0.0
     body_complete = False
+    bodyless = False
+    """Whether the answer must have no body (HEAD)."""
     deadline = 0.0
 
     def __init__(self, service: Service, caller: Caller) -> None:
@@ -91,57 +125,88 @@ class Exchange:
             self._answer_ping()
             return
         chosen = service.routes.choose(parsed)
-        refusal = chosen if isinstance(chosen, Refusal) else service.admit(chosen)
+        refusal = chosen if isinstance(chosen, Refusal) else service.shed(chosen)
         if refusal is not None:
             self._fail(refusal, close=parsed.expects_continue)  # whether the body still comes, nobody can tell
             return
         assert not isinstance(chosen, Refusal)  # noqa: S101 - a refusal ended the exchange above
         self._targets = chosen
-        self._forwarding = True
-        service.started(self, chosen)
+        busy = service.admission.enter(chosen)
+        if busy is not None:
+            self._wait_for_place(busy)
+            return
+        self._admitted = True
+        service.exchanges.add(self)
         if parsed.expects_continue:
-            self._caller.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        last = len(chosen) == 1
-        lines = parsed.forwarded if last else self._lines(parsed.content_type, last=False)
-        self._start_step(lines, parsed.length)
+            self._caller.write(_CONTINUE)
+        self._go()
 
-    def _lines(self, content_type: bytes, *, last: bool) -> bytes:
-        """Header lines for one container of a chain: only the last one gets the caller's Accept."""
-        assert self._invocation is not None  # noqa: S101 - set before any step starts
-        lines = headers.line(b"content-type", content_type) if content_type else b""
-        return lines + (self._invocation.accept if last else b"") + self._invocation.passed
+    def _wait_for_place(self, busy: Refusal) -> None:
+        service = self._service
+        assert self._invocation is not None  # noqa: S101 - set in `begin`
+        expects = self._invocation.expects_continue
+        if not service.admission.wait(self, self._targets):
+            self._fail(busy, close=expects)
+            return
+        self._busy = busy
+        self._phase = Phase.QUEUED
+        self.deadline = service.clock() + service.settings.queue_seconds
+        service.exchanges.add(self)
+        for target in self._targets:
+            service.metrics.queued(target.name)
+        if expects:
+            self._caller.write(_CONTINUE)
+
+    def admitted(self) -> None:
+        """A place has come free after a wait."""
+        self._service.metrics.waited(self._service.clock() - self._started)
+        self._admitted = True
+        self._go()
+        self.flush_request()
+
+    def _go(self) -> None:
+        assert self._invocation is not None  # noqa: S101 - set in `begin`
+        if self._invocation.length == CHUNKED and not self.body_complete:
+            self._phase = Phase.COLLECTING
+            self.deadline = self._service.clock() + _COLLECT_SECONDS
+            self._resume_waiting()
+        else:
+            self._start_chain()
 
     # --- 2. the body: from the caller to the first container
 
     def body(self, data: bytes) -> None:
         """More of the caller's body; after the first container's answer nobody wants it."""
-        if not self._forwarding or self._step:
-            return
         self._received += len(data)
+        phase = self._phase
+        if phase is Phase.OVER or self._step > 0:
+            if self._received > self._table.limits.max_request_bytes:
+                self._caller.abort()  # it was answered long ago, and this has no end
+            return
         if self._received > self._table.limits.max_request_bytes:
             self._fail(self._too_large(self._received), close=True)
             return
-        assert self._invocation is not None  # noqa: S101 - set when forwarding began
-        piece = b"%x\r\n%b\r\n" % (len(data), data) if self._invocation.length == CHUNKED else data
         if self._upstream is not None:
-            self._upstream.write(piece)
+            self._upstream.write(_chunk(data) if self._request_chunked else data)
             return
-        self._waiting.append(piece)
-        self._waiting_bytes += len(piece)
-        if self._waiting_bytes > HIGH_WATER_BYTES:
+        self._waiting.append(_chunk(data) if self._request_chunked else data)
+        self._waiting_bytes += len(data)
+        if phase is Phase.COLLECTING:
+            if self._waiting_bytes > COLLECT_BYTES or not self._hold(len(data)):
+                self._start_chain()
+        elif self._waiting_bytes > HIGH_WATER_BYTES:
             self._caller.pause()
 
     def body_end(self) -> None:
         """The caller's body is whole."""
         self.body_complete = True
-        if not self._forwarding or self._step:
-            return
-        assert self._invocation is not None  # noqa: S101 - set when forwarding began
-        if self._invocation.length == CHUNKED:
+        if self._phase is Phase.COLLECTING:
+            self._start_chain()
+        elif self._request_chunked and self._phase is Phase.AT_CONTAINER and not self._step:
             if self._upstream is not None:
-                self._upstream.write(b"0\r\n\r\n")
+                self._upstream.write(_LAST_CHUNK)
             else:
-                self._waiting.append(b"0\r\n\r\n")
+                self._waiting.append(_LAST_CHUNK)
 
     def flush_request(self) -> None:
         """Sends to the container what came in since the last time."""
@@ -150,22 +215,63 @@ class Exchange:
 
     def caller_lost(self) -> None:
         """The caller is gone: nobody wants the answer, the container must stop working on it."""
-        if not self._over:
-            self._finish(None)
+        if self._phase is not Phase.OVER:
+            self._service.metrics.caller_gone()
+            self._finish(None, gone=True)
+
+    def buffered(self) -> int:
+        """Bytes that either connection holds unsent."""
+        upstream = self._upstream
+        return self._caller.unsent() + (upstream.transport.get_write_buffer_size() if upstream is not None else 0)
 
     # --- 3. one step: a request to one container
 
-    def _start_step(self, lines: bytes, length: int, body: bytes = b"") -> None:
+    def _start_chain(self) -> None:
+        invocation = self._invocation
+        assert invocation is not None  # noqa: S101 - set in `begin`
+        service = self._service
+        length = invocation.length
+        if length == CHUNKED:
+            if self.body_complete:
+                length = self._received
+            else:
+                self._request_chunked = True
+                self._waiting = [_chunk(piece) for piece in self._waiting]
+        self._step = 0
+        now = service.clock()
+        self._total_deadline = now + service.total_seconds
+        if service.tracer is not None:
+            self._trace = service.tracer.request(
+                invocation.traceparent, invocation.tracestate, self._request_id, self._table.endpoint
+            )
+        alone = len(self._targets) == 1
+        if alone and self._trace is None:
+            lines = invocation.forwarded
+        else:
+            lines = self._lines(invocation.content_type, last=alone)
+        self._start_step(lines, length, now)
+
+    def _lines(self, content_type: bytes, *, last: bool) -> bytes:
+        """Header lines for the container of this step: only the last one gets the caller's Accept."""
+        invocation = self._invocation
+        assert invocation is not None  # noqa: S101 - set before any step starts
+        if self._trace is not None:
+            context = self._trace.hop(self._targets[self._step].name)
+        else:
+            context = headers.trace_lines(invocation.traceparent, invocation.tracestate)
+        kind = headers.line(b"content-type", content_type) if content_type else b""
+        return b"%b%b%b%b" % (kind, invocation.accept if last else b"", invocation.passed, context)
+
+    def _start_step(self, lines: bytes, length: int, now: float) -> None:
         service = self._service
         target = self._targets[self._step]
         pool = service.pool(target)
+        self._phase = Phase.AT_CONTAINER
         self._reply = None
-        self._step_started = service.clock()
-        self.deadline = self._step_started + target.invocation_timeout_seconds
+        self._step_started = now
+        self.deadline = min(now + target.invocation_timeout_seconds, self._total_deadline)
         service.metrics.container_called(target.name)
         self._waiting.insert(0, headers.container_request(pool.host_line, lines, length))
-        if body:
-            self._waiting.append(body)
         upstream = pool.acquire(self)
         if upstream is not None:
             self._use(upstream)
@@ -174,7 +280,7 @@ class Exchange:
 
     def connected(self, upstream: Upstream) -> None:
         """A connection to the container of this step is there."""
-        if self._over:
+        if self._phase is Phase.OVER:
             upstream.release(reusable=False)
             return
         self._use(upstream)
@@ -185,13 +291,19 @@ class Exchange:
 
     def _use(self, upstream: Upstream) -> None:
         self._upstream = upstream
-        upstream.begin(self, b"".join(self._waiting))
-        self._waiting.clear()
+        upstream.begin(self, self._waiting)
+        self._waiting = []
+        self._release_held()
         if self._caller_full:
             upstream.transport.pause_reading()
+        self._resume_waiting()
+
+    def _resume_waiting(self) -> None:
+        """Reads on from a caller that was paused because its body had nowhere to go."""
         if self._waiting_bytes > HIGH_WATER_BYTES:
             self._caller.resume()
-        self._waiting_bytes = 0
+        if self._upstream is not None:
+            self._waiting_bytes = 0
 
     def pause_request(self) -> None:
         """The container takes no more for now."""
@@ -217,24 +329,45 @@ class Exchange:
 
     # --- 4. the reply of that container
 
+    def reply_whole(self, head: ReplyHead, body: bytes) -> None:
+        """The container's whole answer at once, of known length: what nearly every answer is."""
+        invocation = self._invocation
+        assert invocation is not None  # noqa: S101 - set before any step starts
+        if self._is_last_step() and replies.is_success(head.status) and invocation.kind is Kind.INVOKE:
+            self._reply = head
+            self._form = Form.PLAIN
+            self._sent = len(body)
+            self._caller.write(b"%b%b" % (self._answer_head(invocation, head, Form.PLAIN), body))
+            self._step_done()
+            self._finish(None)
+            return
+        self.reply_head(head)
+        if body:
+            self.reply_body(body)
+        self.reply_end()
+
     def reply_head(self, head: ReplyHead) -> None:
         """The container answers."""
         self._reply = head
+        if not self._is_last_step() or not replies.is_success(head.status):
+            return
+        invocation = self._invocation
+        assert invocation is not None  # noqa: S101 - set before any step starts
+        self._form = answer.form(invocation, head)
+        self._stream_deadline = self._service.clock() + self._service.settings.stream_seconds
         self._extend_deadline()
-        if self._is_last_step() and replies.is_success(head.status):
-            self._answering = True
-            self._chunked = head.length < 0 and self._invocation is not None and not self._invocation.http_1_0
-            self._caller.write(self._answer_head(head))
+        self._caller.write(self._answer_head(invocation, head, self._form))
 
     def reply_body(self, data: bytes) -> None:
         """More of the container's answer."""
-        self._extend_deadline()
-        if self._answering:
-            self._caller.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        if self._form is not None:
+            self._extend_deadline()
+            self._sent += len(data)
+            self._caller.write(data if self._form is Form.PLAIN else answer.piece(self._form, data))
+            return
+        if self._reply is None or self._phase is Phase.OVER:
             return
         self._hop.append(data)
-        if self._reply is None or self._over:
-            return
         self._hop_bytes += len(data)
         size = self._hop_bytes
         if not replies.is_success(self._reply.status):
@@ -245,27 +378,27 @@ class Exchange:
             size = max(size, self._reply.length)
             limit = self._table.limits.max_hop_bytes
             self._fail(errors.hop_too_large(here, following, size, limit))
+        elif not self._hold(len(data)):
+            self._fail(self._service.memory_full())
 
     def reply_end(self) -> None:
         """The container's answer is whole."""
-        if self._over:
+        if self._phase is Phase.OVER:
             return
         assert self._reply is not None  # noqa: S101 - a reply ends after it began
+        self._step_done()
         if not replies.is_success(self._reply.status):
             self._model_error()
-            return
-        self._step_done()
-        if not self._is_last_step():
+        elif self._form is None:
             self._next_step()
-            return
-        if self._chunked:
-            self._caller.write(b"0\r\n\r\n")
-        self._finish(None)
+        else:
+            self._caller.write(answer.end(self._form))
+            self._finish(None)
 
     def reply_failed(self, failure: ModelFailure) -> None:
         """The container broke off, answered badly, or could not be reached."""
         self._upstream = None
-        if not self._over:
+        if self._phase is not Phase.OVER:
             self._fail(failure)
             self.flush_reply()
 
@@ -273,40 +406,24 @@ class Exchange:
         """Sends to the caller what the container said since the last time."""
         self._caller.flush()
 
-    def timed_out(self) -> None:
-        """The budget of this step ran out, by the container or by the caller."""
-        if self._over:
-            return
-        if self._caller_full:
-            self.refuse(Refusal(Reason.REQUEST_TIMEOUT, "The caller did not read its answers in time."))
-        elif self._is_waiting_for_body():
-            self.refuse(Refusal(Reason.REQUEST_TIMEOUT, "The request did not arrive whole in time."))
-        else:
-            target = self._targets[self._step]
-            budget = target.invocation_timeout_seconds
-            what = "connection" if self._upstream is None else "invocation" if self._reply is None else "reply idle"
-            self._fail(errors.model_timeout(target.name, what, budget))
-        self.flush_reply()
-
-    def _is_waiting_for_body(self) -> bool:
-        """Whether the container waits for the caller, not we for the container."""
-        ready = self._upstream is not None and not self._container_full
-        return ready and self._reply is None and not self.body_complete and not self._step
-
     def _next_step(self) -> None:
         assert self._reply is not None  # noqa: S101 - a step ends after its reply began
-        body = b"".join(self._hop)
-        self._hop = []
-        self._hop_bytes = 0
         content_type = self._reply.content_type
+        self._waiting, self._hop, length, self._hop_bytes = self._hop, [], self._hop_bytes, 0
         self._step += 1
-        self._start_step(self._lines(content_type, last=self._is_last_step()), len(body), body)
+        self._start_step(self._lines(content_type, last=self._is_last_step()), length, self._service.clock())
 
     def _step_done(self) -> None:
         """Gives the connection back and counts the time."""
+        assert self._reply is not None  # noqa: S101 - called on a reply
         seconds = self._service.clock() - self._step_started
         self._model_seconds += seconds
-        self._service.metrics.container_answered(self._targets[self._step].name, seconds)
+        name = self._targets[self._step].name
+        self._service.metrics.container_answered(name, seconds)
+        if self._invocation is not None and self._invocation.wants_timing:
+            self._timings = [*(self._timings or ()), (name, seconds)]
+        if self._trace is not None and replies.is_success(self._reply.status):
+            self._trace.hop_done(status=self._reply.status, reason="")
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.release(reusable=self.body_complete)
@@ -318,25 +435,87 @@ class Exchange:
         text = b"".join(self._hop)[:ERROR_BODY_BYTES].decode("utf-8", "replace")
         self._fail(errors.model_status(self._targets[self._step].name, self._reply.status, text))
 
-    # --- 5. the answer
+    # --- 5. time and memory
 
-    def _answer_head(self, head: ReplyHead) -> bytes:
-        invocation = self._invocation
-        assert invocation is not None  # noqa: S101 - an answer follows an invocation
-        framing = headers.framing(head.length) if head.length >= 0 or not invocation.http_1_0 else b""
-        close = self._closes()
-        connection = (
-            b"connection: close\r\n" if close else b"connection: keep-alive\r\n" if invocation.http_1_0 else b""
-        )
-        kind = headers.line(b"content-type", head.content_type) if head.content_type else b""
-        return b"%b%b\r\n%b%b%b%b\r\n" % (
+    def timed_out(self) -> None:
+        """A budget ran out: of the queue, of the container, of the whole, or of the caller."""
+        if self._phase is Phase.OVER:
+            return
+        if self._phase is Phase.COLLECTING:
+            self._start_chain()
+            self.flush_request()
+            return
+        if self._phase is Phase.QUEUED:
+            assert self._busy is not None  # noqa: S101 - set when it began to wait
+            self._fail(self._busy, close=not self.body_complete)
+        elif self._caller_full:
+            self.refuse(Refusal(Reason.REQUEST_TIMEOUT, "The caller did not read its answer in time."))
+        elif self._is_waiting_for_body():
+            self.refuse(Refusal(Reason.REQUEST_TIMEOUT, "The request did not arrive whole in time."))
+        else:
+            self._fail(errors.model_timeout(self._targets[self._step].name, *self._spent_budget()))
+        self.flush_reply()
+
+    def _spent_budget(self) -> tuple[str, float]:
+        """Name and seconds of the budget that `deadline` stood for."""
+        service = self._service
+        if self._form is not None:
+            if self.deadline >= self._stream_deadline:
+                return "stream", service.settings.stream_seconds
+            return "idle", service.settings.reply_idle_seconds
+        seconds = self._targets[self._step].invocation_timeout_seconds
+        if self._total_deadline < self._step_started + seconds:
+            return "total", service.total_seconds
+        if self._upstream is None:
+            return "connection", seconds
+        return ("first byte" if self._reply is None else "answer"), seconds
+
+    def _is_waiting_for_body(self) -> bool:
+        """Whether the container waits for the caller, not we for the container."""
+        ready = self._upstream is not None and not self._container_full
+        return ready and self._reply is None and not self.body_complete and not self._step
+
+    def _extend_deadline(self) -> None:
+        service = self._service
+        self.deadline = min(service.clock() + service.settings.reply_idle_seconds, self._stream_deadline)
+
+    def _hold(self, size: int) -> bool:
+        """Counts bytes that this request holds; false when all requests together hold too many."""
+        if not self._service.memory.take(size):
+            return False
+        self._held_bytes += size
+        return True
+
+    def _release_held(self) -> None:
+        if self._held_bytes:
+            self._service.memory.used -= self._held_bytes
+            self._held_bytes = 0
+
+    # --- 6. the answer
+
+    def _answer_head(self, invocation: Invocation, head: ReplyHead, form: Form) -> bytes:
+        extra = b""
+        if self._closes():
+            extra = b"connection: close\r\n"
+        elif invocation.http_1_0:
+            extra = b"connection: keep-alive\r\n"
+        if invocation.wants_timing:
+            extra += self._timing()
+        return b"%b%b\r\n%b%b\r\n" % (
             self._service.answer_prefix,
             self._request_id,
-            kind,
-            head.passed,
-            framing,
-            connection,
+            head.lines if form is Form.PLAIN and head.length >= 0 else answer.head(form, head),
+            extra,
         )
+
+    def _timing(self) -> bytes:
+        """Time of each step so far; of a reply that is still coming, to its first byte."""
+        now = self._service.clock()
+        steps = list(self._timings or ())
+        if self._phase is Phase.AT_CONTAINER and len(steps) <= self._step:
+            steps.append((self._targets[self._step].name, now - self._step_started))
+        rest = max(0.0, now - self._started - sum(seconds for _, seconds in steps))
+        return answer.timing([*steps, ("mce-router", rest)])
 
     def _answer_ping(self) -> None:
         status = 200 if self._service.is_ready() else 503
@@ -352,14 +531,11 @@ class Exchange:
         invocation = self._invocation
         if invocation is None or not invocation.keep_alive or self._service.draining:
             return True
-        length = self._reply.length if self._reply is not None else 0
-        return invocation.http_1_0 and length < 0
+        form, reply = self._form, self._reply
+        return form is not None and reply is not None and answer.is_until_close(form, reply)
 
     def _is_last_step(self) -> bool:
         return self._step == len(self._targets) - 1
-
-    def _extend_deadline(self) -> None:
-        self.deadline = self._service.clock() + self._targets[self._step].invocation_timeout_seconds
 
     def _too_large(self, size: int) -> Refusal:
         limit = self._table.limits.max_request_bytes
@@ -367,29 +543,101 @@ class Exchange:
         return Refusal(Reason.BODY_TOO_LARGE, text)
 
     def _fail(self, failure: Failure, *, close: bool = False) -> None:
-        """Answers with an error; once the answer has begun, only cutting it off tells the truth."""
-        if self._answering:
-            self._finish(failure, cut=True)
+        """Answers with an error; once the answer has begun, only an exception event or a cut tells the truth."""
+        if self._form is not None:
+            told = self._form in (Form.EVENTS, Form.PLAIN_EVENTS) and not self._caller_full
+            if told:
+                exception = eventstream.exception(failure)
+                framed = exception if self._form is Form.PLAIN_EVENTS else _chunk(exception)
+                self._caller.write(framed + answer.end(self._form))
+            self._finish(failure, close=close or None, cut=not told)
             return
         close = close or self._closes() or (self._invocation is not None and self._invocation.http_1_0)
-        self._caller.write(rescue.response(failure, self._request_id, close=close))
+        wants_timing = self._invocation is not None and self._invocation.wants_timing
+        extra = self._timing() if wants_timing else b""
+        raw = rescue.response(failure, self._request_id, close=close, extra=extra)
+        self._caller.write(raw[: raw.index(b"\r\n\r\n") + 4] if self.bodyless else raw)
         self._finish(failure, close=close)
 
-    def _finish(self, failure: Failure | None, *, close: bool | None = None, cut: bool = False) -> None:
+    def _finish(
+        self, failure: Failure | None, *, close: bool | None = None, cut: bool = False, gone: bool = False
+    ) -> None:
         """The end of every exchange, exactly once: give back, record, tell the caller's connection."""
-        self._over = True
-        was_forwarding, self._forwarding = self._forwarding, False
+        service = self._service
+        was, self._phase = self._phase, Phase.OVER
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.release(reusable=False)
-        seconds = self._service.clock() - self._started
-        self._service.finished(self, self._targets if was_forwarding else (), failure, seconds, self._model_seconds)
+        self._release_held()
+        self._waiting = []
+        self._record(failure, cut=cut, gone=gone)
+        if self._admitted:
+            service.exchanges.discard(self)
+            service.admission.leave(self._targets)  # before the caller's next request asks for a place
+        elif was is Phase.QUEUED:
+            service.exchanges.discard(self)
+            service.admission.give_up(self)
         if cut:
             self._caller.abort()
-        else:
+        elif not gone:
             self._caller.answered(close=self._closes() if close is None else close)
+
+    def _record(self, failure: Failure | None, *, cut: bool, gone: bool) -> None:
+        service = self._service
+        seconds = service.clock() - self._started
+        if self._step >= 0:
+            service.metrics.invoked(seconds, self._model_seconds)
+        if failure is not None:
+            service.metrics.failed(failure)
+        log = service.access
+        if log is not None and (failure is not None or gone or log.everything):
+            self._log(log, failure, seconds, cut=cut, gone=gone)
+        if self._trace is not None:
+            self._trace.done(status=self._status(failure), reason=_cause(failure, gone=gone))
+
+    def _status(self, failure: Failure | None) -> int:
+        """What the caller saw; 0 if it left before."""
+        if self._form is not None:
+            return 200
+        return errors.TABLE[failure.reason].status if failure is not None else 0
+
+    def _log(self, log: access.AccessLog, failure: Failure | None, seconds: float, *, cut: bool, gone: bool) -> None:
+        invocation = self._invocation
+        if invocation is not None and invocation.kind is Kind.PING:
+            return
+        log.record(
+            access.Request(
+                self._request_id,
+                self._caller.address(),
+                self._table.endpoint,
+                invocation.kind.value if invocation is not None else "refused",
+                ",".join(target.name for target in self._targets),
+                self._status(failure),
+                _cause(failure, gone=gone),
+                cut or (gone and self._form is not None),
+                seconds,
+                self._model_seconds,
+                self._received,
+                self._sent,
+            )
+        )
 
     def refuse(self, refusal: Refusal) -> None:
         """Ends the exchange because of what its connection did (a malformed body, a stall)."""
-        if not self._over:
+        if self._phase is not Phase.OVER:
             self._fail(refusal, close=True)
+
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def _cause(failure: Failure | None, *, gone: bool) -> str:
+    """One word for why there was no good answer; empty if there was one."""
+    if gone:
+        return "CallerGone"
+    return failure.reason.value if failure is not None else ""

@@ -16,10 +16,9 @@ MAX_LENGTHS: Final = {
     wire.INFERENCE_ID: 64,
     wire.SESSION_ID: 256,
     wire.ENABLE_EXPLANATIONS: 64,
-    b"traceparent": 128,
-    b"tracestate": 1024,
+    wire.STREAM_ACCEPT: 1024,
 }
-"""Largest value in bytes (botocore `sagemaker-runtime`; trace context: W3C)."""
+"""Largest value in bytes (botocore `sagemaker-runtime`)."""
 
 MEMBERS: Final = {
     b"content-type": "contentType",
@@ -30,8 +29,7 @@ MEMBERS: Final = {
     wire.ENABLE_EXPLANATIONS: "enableExplanations",
     wire.TARGET_CONTAINER: "targetContainerHostname",
     wire.TARGET_VARIANT: "targetVariant",
-    b"traceparent": "traceparent",
-    b"tracestate": "tracestate",
+    wire.STREAM_ACCEPT: "accept",
 }
 """What the service calls each header in an error."""
 
@@ -55,12 +53,20 @@ _REASONS: Final = {
     500: b"Internal Server Error",
     501: b"Not Implemented",
     503: b"Service Unavailable",
+    505: b"HTTP Version Not Supported",
 }
 
 
 def line(name: bytes, value: bytes) -> bytes:
     """One header line."""
     return b"%b: %b\r\n" % (name, value)
+
+
+def trace_lines(traceparent: bytes, tracestate: bytes) -> bytes:
+    """The header lines of a W3C trace context; empty without a parent."""
+    if not traceparent:
+        return b""
+    return line(b"traceparent", traceparent) + (line(b"tracestate", tracestate) if tracestate else b"")
 
 
 def status_line(status: int) -> bytes:

@@ -19,6 +19,8 @@ class Kind(Enum):
     """What a legal request is."""
 
     INVOKE = "invoke"
+    STREAM = "stream"
+    """An invocation whose answer comes in AWS event-stream frames."""
     PING = "ping"
 
 
@@ -41,11 +43,16 @@ class Invocation(NamedTuple):
     target: str
     """Validated target hostname; empty: none given."""
     forwarded: bytes
-    """Header lines for the first container, each ended by CRLF: the canonical form, never the bytes received."""
+    """Header lines for a single container, each ended by CRLF: the canonical form, never the bytes received."""
     accept: bytes
     content_type: bytes
     passed: bytes
-    """Header lines for every container of a chain (custom attributes, ids, trace context)."""
+    """Header lines for every container of a chain (custom attributes, ids)."""
+    traceparent: bytes
+    """W3C trace context of the caller; empty: none, or none that is legal."""
+    tracestate: bytes
+    wants_timing: bool
+    """Whether the answer should say how long each step took."""
     length: int
     """Bytes of body, or `CHUNKED`."""
     keep_alive: bool
@@ -62,3 +69,7 @@ class ReplyHead(NamedTuple):
     """Header lines that go on to the caller."""
     length: int
     """Bytes of body, `CHUNKED` or `UNTIL_CLOSE`."""
+    unframed: bytes
+    """Header lines for the caller without the one that says where the body ends."""
+    lines: bytes
+    """The same with it; what is not of known length goes in chunks."""

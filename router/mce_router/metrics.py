@@ -104,6 +104,21 @@ class Metrics(Collector):
             else:
                 container.errors_5xx += 1
 
+    def queued(self, name: str) -> None:
+        """A request begins to wait for a container."""
+
+    def waited(self, seconds: float) -> None:
+        """A request got its place after a wait."""
+
+    def caller_gone(self) -> None:
+        """A caller left before its answer was whole."""
+
+    def connection_refused(self) -> None:
+        """A caller's connection was one too many."""
+
+    def log_dropped(self, count: int) -> None:
+        """Lines of the access log were lost."""
+
     def table_reloaded(self, *, good: bool) -> None:
         """The route table file changed."""
         self._reloads["good" if good else "bad"] += 1

@@ -18,13 +18,37 @@ _NAME: Final = re.compile(b"(?=.{1,%d}$)" % wire.NAME_MAX_LENGTH + wire.NAME_PAT
 _ENDPOINT_PATH: Final = re.compile(rb"/endpoints/([^/?#]*)/invocations(-response-stream)?")
 _HOST: Final = re.compile(rb"[A-Za-z0-9._\-:\[\]]*")
 _VISIBLE: Final = re.compile(rb"[\x20-\x7e\t]*")
+_TRACEPARENT: Final = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]*)?"
+)
+"""W3C Trace Context 1, 3.2; a later version may have more behind it."""
+_TRACESTATE_BYTES: Final = 1024
+"""W3C asks for at least 512."""
+_SERVED: Final = (
+    "POST /invocations, POST /endpoints/{EndpointName}/invocations, "
+    "POST /endpoints/{EndpointName}/invocations-response-stream, GET /ping"
+)
 _PATTERN_TEXT: Final = wire.NAME_PATTERN.removesuffix("$")
 
 
 class _Collected:
     """What a pass over the headers gathers."""
 
-    __slots__ = ("accept", "connection", "content_type", "expects", "host", "length", "passed", "seen", "target")
+    __slots__ = (
+        "accept",
+        "connection",
+        "content_type",
+        "expects",
+        "host",
+        "length",
+        "passed",
+        "seen",
+        "stream_accept",
+        "target",
+        "traceparent",
+        "tracestate",
+        "wants_timing",
+    )
 
     def __init__(self) -> None:
         self.accept = b""
@@ -34,7 +58,11 @@ class _Collected:
         self.host = False
         self.length = 0
         self.seen: set[bytes] = set()
+        self.stream_accept = b""
         self.target = b""
+        self.traceparent = b""
+        self.tracestate = b""
+        self.wants_timing = False
         self.passed: list[bytes] = []
 
 
@@ -46,7 +74,7 @@ def invocation(head: RequestHead, variant: str) -> Invocation | Refusal:
         variant: name of the variant that this router serves.
     """
     if head.version not in ("1.1", "1.0"):
-        return Refusal(Reason.UNSUPPORTED, f"HTTP/{head.version} is not served here; use HTTP/1.1.")
+        return Refusal(Reason.VERSION_UNSUPPORTED, f"HTTP/{head.version} is not served here; use HTTP/1.1.")
     if head.upgrade:
         return Refusal(Reason.UNSUPPORTED, "Upgrades (WebSocket, HTTP/2) are not served here; use plain HTTP/1.1.")
     route = _route(head.method, head.url)
@@ -64,16 +92,22 @@ def invocation(head: RequestHead, variant: str) -> Invocation | Refusal:
     connection = found.connection.lower()
     keep_alive = b"keep-alive" in connection if http_1_0 else b"close" not in connection
     content_type = header_rules.line(b"content-type", found.content_type) if found.content_type else b""
-    accept = header_rules.line(b"accept", found.accept) if found.accept else b""
+    accepted = found.stream_accept if kind is Kind.STREAM else found.accept
+    accept = header_rules.line(b"accept", accepted) if accepted else b""
     passed = b"".join(found.passed)
+    if _TRACEPARENT.fullmatch(found.traceparent) is None:
+        found.traceparent = found.tracestate = b""  # as W3C says: not legal, so not there
     return Invocation(
         kind,
         endpoint,
         found.target.decode(),
-        content_type + accept + passed,
+        content_type + accept + passed + header_rules.trace_lines(found.traceparent, found.tracestate),
         accept,
         found.content_type,
         passed,
+        found.traceparent,
+        found.tracestate,
+        found.wants_timing,
         found.length,
         keep_alive,
         found.expects and not http_1_0,
@@ -88,17 +122,14 @@ def _route(method: bytes, url: bytes) -> tuple[Kind, str] | Refusal:
     elif path == b"/ping":
         kind, endpoint = Kind.PING, ""
     elif (match := _ENDPOINT_PATH.fullmatch(path)) is not None:
-        if match[2]:
-            return Refusal(Reason.UNSUPPORTED, "invocations-response-stream is not served yet; use /invocations.")
         if _NAME.fullmatch(match[1]) is None:
             text = errors.constraint(match[1].decode("latin-1"), "endpointName", _PATTERN_TEXT)
             return Refusal(Reason.ENDPOINT_UNKNOWN, text)
-        kind, endpoint = Kind.INVOKE, match[1].decode()
+        kind, endpoint = Kind.STREAM if match[2] else Kind.INVOKE, match[1].decode()
     else:
-        served = "POST /invocations, POST /endpoints/{EndpointName}/invocations, GET /ping"
-        return Refusal(Reason.PATH_UNKNOWN, f"Nothing is served at this path; there are: {served}.")
-    allowed = b"POST" if kind is Kind.INVOKE else b"GET"
-    if method != allowed:
+        return Refusal(Reason.PATH_UNKNOWN, f"Nothing is served at this path; there are: {_SERVED}.")
+    allowed = b"GET" if kind is Kind.PING else b"POST"
+    if method != allowed and not (kind is Kind.PING and method == b"HEAD"):
         return Refusal(Reason.METHOD_NOT_ALLOWED, f"Use {allowed.decode()} for {path.decode('latin-1')}.")
     return kind, endpoint
 
@@ -110,6 +141,9 @@ def _collect(headers: Headers, variant: str) -> _Collected | Refusal:
             refusal = _take(found, name, value, variant)
         elif name in _FRAMING:
             refusal = _frame(found, name, value)
+        elif name in _TRACE:
+            _trace(found, name, value)
+            continue
         elif name == wire.TARGET_MODEL:
             text = "This endpoint is not a multi-model endpoint and does not support target model header."
             refusal = Refusal(Reason.TARGET_MODEL_NOT_SUPPORTED, text)
@@ -139,13 +173,27 @@ def _take(found: _Collected, name: bytes, value: bytes, variant: str) -> Refusal
         return _invalid(name, value, "only visible ASCII is allowed")
     elif len(value) > header_rules.MAX_LENGTHS[name]:
         return _invalid(name, value, f"at most {header_rules.MAX_LENGTHS[name]} bytes are allowed")
-    elif name == b"content-type":
-        found.content_type = value
-    elif name == b"accept":
-        found.accept = value
+    elif name in _KEPT:
+        setattr(found, _KEPT[name], value)
     else:
         found.passed.append(header_rules.line(name, value))
     return None
+
+
+_KEPT: Final = {b"content-type": "content_type", b"accept": "accept", wire.STREAM_ACCEPT: "stream_accept"}
+"""Headers that go on in a place of their own."""
+_TRACE: Final = frozenset({b"traceparent", b"tracestate", wire.TRACE})
+
+
+def _trace(found: _Collected, name: bytes, value: bytes) -> None:
+    """Headers that only observe: what is wrong with them is ignored, it is no reason to fail a request."""
+    if name == wire.TRACE:
+        found.wants_timing = value == b"1"
+    elif name == b"traceparent":
+        found.traceparent += value  # given twice: no longer legal
+    elif _VISIBLE.fullmatch(value) is not None:
+        joined = found.tracestate + b"," + value if found.tracestate else value
+        found.tracestate = joined if len(joined) <= _TRACESTATE_BYTES else found.tracestate
 
 
 _LENGTH_DIGITS: Final = 15

@@ -49,7 +49,9 @@ def head(container: str, status: int, headers: Headers) -> ReplyHead | ModelFail
         return errors.model_headers_too_large(container)
     if status < _FIRST_REAL_STATUS:
         return errors.model_bad_reply(container, f"status {status}")
-    return ReplyHead(status, content_type, passed, 0 if status in BODYLESS else length)
+    length = 0 if status in BODYLESS else length
+    unframed = (header_rules.line(b"content-type", content_type) if content_type else b"") + passed
+    return ReplyHead(status, content_type, passed, length, unframed, unframed + header_rules.framing(length))
 
 
 def is_success(status: int) -> bool:

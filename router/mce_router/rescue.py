@@ -6,12 +6,18 @@ from mce_api import errors, wire
 from mce_api.errors import Code, Failure, Reason
 from mce_router import headers
 
-_RETRY_AFTER: Final = {Reason.CONTAINER_NOT_READY: b"5", Reason.CONTAINER_BUSY: b"1", Reason.ENDPOINT_BUSY: b"1"}
+_RETRY_AFTER: Final = {
+    Reason.CONTAINER_NOT_READY: b"5",
+    Reason.CONTAINER_BUSY: b"1",
+    Reason.ENDPOINT_BUSY: b"1",
+    Reason.CONNECTION_LIMIT: b"1",
+    Reason.MEMORY_LIMIT: b"1",
+}
 _ALLOW: Final = b"allow: POST, GET\r\n"
 
 
-def response(failure: Failure, request_id: bytes, *, close: bool) -> bytes:
-    """A whole HTTP response.
+def response(failure: Failure, request_id: bytes, *, close: bool, extra: bytes = b"") -> bytes:
+    """A whole HTTP response; `extra` are more header lines.
 
     A row of the table without a code is what SageMaker's front HTTP stack answers by itself (413, 400): no error type.
     """
@@ -31,6 +37,7 @@ def response(failure: Failure, request_id: bytes, *, close: bool) -> bytes:
         lines.append(_ALLOW)
     if close:
         lines.append(b"connection: close\r\n")
+    lines.append(extra)
     return b"".join((*lines, b"\r\n", body))
 
 

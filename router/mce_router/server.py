@@ -1,7 +1,7 @@
 """The caller's side of a connection: bytes in, exchanges one after another, bytes out.
 
-Requests that a caller pipelines wait in order, and reading stops while any waits, so that a caller can make the
-router hold at most one read's worth of them. Every wait has a limit: the head, the body, the idle time, the reading
+Requests that a caller pipelines wait in order, and reading stops when a few wait, so that a caller can't make the
+router hold more. Every wait has a limit: the head, the body, the idle time, the reading
 of our answer.
 """
 
@@ -24,6 +24,13 @@ _LINGER_SECONDS: Final = 2.0
 _CHUNK_OVERHEAD_BYTES: Final = 16384
 _CHUNK_OVERHEAD_FACTOR: Final = 8
 _KNOWN_HEAD_BYTES: Final = 4096
+_MOST_WAITING: Final = 16
+"""Pipelined requests that wait before no more is read; until then a caller that leaves is noticed at once."""
+_MOST_WAITING_BYTES: Final = 65536
+_LINGERING: Final = 64
+"""Connections over the limit that may wait for their caller to read why; more are cut."""
+_VERSION_FAULTS: Final = frozenset({"Invalid HTTP version", "Pause on PRI/Upgrade"})
+"""How llhttp words it; the second is the preface of HTTP/2."""
 _NOTHING: Final = Refusal(Reason.BAD_REQUEST, "There was no request.")
 
 
@@ -65,6 +72,7 @@ class CallerConnection(asyncio.Protocol):
         "_unread",
         "_url",
         "_waiting",
+        "_waiting_bytes",
         "deadline",
     )
 
@@ -78,6 +86,7 @@ class CallerConnection(asyncio.Protocol):
         self._answered = True
         self._receiving: Exchange | _Waiting | None = None
         self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
         self._out: list[bytes] = []
         self._url = b""
         self._headers: Headers = []
@@ -101,6 +110,15 @@ class CallerConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # TCP gives no other; uvloop's is no subclass
         self._transport.set_write_buffer_limits(HIGH_WATER_BYTES)
         self._registry.add(self)
+        limit = self._service.settings.max_connections
+        if len(self._registry) > limit:
+            self._service.metrics.connection_refused()
+            if len(self._registry) > limit + _LINGERING:
+                self.abort()
+            else:
+                text = f"The router serves {limit} connections at once already (--max-connections). Try again."
+                self._refuse(Refusal(Reason.CONNECTION_LIMIT, text))
+                self.flush()
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._registry.discard(self)
@@ -193,6 +211,7 @@ class CallerConnection(asyncio.Protocol):
         if self._exchange is not None or self._waiting:
             waiting = _Waiting(head)
             self._waiting.append(waiting)
+            self._waiting_bytes += len(head.url) + sum(len(name) + len(value) for name, value in head.headers)
             self._receiving = waiting
             self._read_or_not()
             return
@@ -205,6 +224,8 @@ class CallerConnection(asyncio.Protocol):
             receiving.body(data)
         elif receiving is not None:
             receiving.pieces.append(data)
+            self._waiting_bytes += len(data)
+            self._read_or_not()
 
     def on_message_complete(self) -> None:
         receiving, self._receiving = self._receiving, None
@@ -244,7 +265,8 @@ class CallerConnection(asyncio.Protocol):
     def _read_or_not(self) -> None:
         if self._transport.is_closing():
             return
-        if (self._held or self._full or self._waiting or self._last) and not self._shut:
+        crowded = len(self._waiting) >= _MOST_WAITING or self._waiting_bytes > _MOST_WAITING_BYTES
+        if (self._held or self._full or crowded or self._last) and not self._shut:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
@@ -256,6 +278,15 @@ class CallerConnection(asyncio.Protocol):
         if self._held:
             self.resume()
         self._advance()
+
+    def unsent(self) -> int:
+        """Bytes that the caller has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    def address(self) -> str:
+        """Address and port of the caller."""
+        peer = self._transport.get_extra_info("peername")
+        return f"{peer[0]}:{peer[1]}" if peer else ""
 
     def abort(self) -> None:
         """Cuts the connection, so that nobody takes a part of an answer for a whole one."""
@@ -271,6 +302,7 @@ class CallerConnection(asyncio.Protocol):
         self._answered = False
         self._receiving = exchange
         parsed = self._parsed = self._parse(head)
+        exchange.bodyless = isinstance(head, RequestHead) and head.method == b"HEAD"
         exchange.begin(parsed)
         return exchange
 
@@ -323,6 +355,7 @@ class CallerConnection(asyncio.Protocol):
             if self._full or not self._waiting:
                 return
             waiting = self._waiting.popleft()
+            self._waiting_bytes = sum(len(piece) for other in self._waiting for piece in other.pieces)
             receiving = self._receiving
             exchange = self._begin(waiting.head)
             self._read_or_not()
@@ -335,6 +368,9 @@ class CallerConnection(asyncio.Protocol):
             exchange.flush_request()
 
     def _malformed(self, detail: str) -> None:
+        if detail in _VERSION_FAULTS:
+            self._refuse(Refusal(Reason.VERSION_UNSUPPORTED, "Only HTTP/1.1 and HTTP/1.0 are served here."))
+            return
         self._refuse(Refusal(Reason.BAD_REQUEST, f"The request is not valid HTTP/1.1: {detail}."))
 
     def _head_too_large(self) -> Refusal:

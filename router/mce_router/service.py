@@ -5,26 +5,32 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from mce_api import wire
-from mce_api.errors import Failure, Reason, Refusal
+from mce_api.errors import Reason, Refusal
 from mce_api.routes import RouteTable, Target
+from mce_router.access import AccessLog
+from mce_router.admission import Admission, Memory
 from mce_router.health import Health
 from mce_router.invocation import Invocation
 from mce_router.metrics import Metrics
 from mce_router.route import Routes
 from mce_router.settings import Settings
+from mce_router.tracing import Tracer
 from mce_router.upstream import Pool
 
 _MOST_KNOWN_HEADS: Final = 256
 
 
 class InFlight(Protocol):
-    """A request that went to a container and is not over."""
+    """A request that is not over."""
 
     deadline: float
     """Monotonic seconds."""
 
     def timed_out(self) -> None:
         """Its time is up."""
+
+    def buffered(self) -> int:
+        """Bytes that its connections hold unsent."""
 
 
 class Service:
@@ -39,10 +45,13 @@ class Service:
         self.health = health
         self.draining = False
         self.exchanges: set[InFlight] = set()
+        self.admission = Admission(settings.queue_length)
+        self.memory = Memory(settings.max_buffered_bytes)
+        self.access: AccessLog | None = None
+        self.tracer: Tracer | None = None
         self._pools: dict[tuple[str, str, int], Pool] = {}
         self._current_pools: dict[str, Pool] = {}
         """The pools of the table in use by name: what nearly every request needs, without making a key."""
-        self._inflight: dict[str, int] = {}
         self._sequence = 0
         self._id_prefix = _uuid_prefix()
         self.use(table)
@@ -63,10 +72,10 @@ class Service:
         for target in table.targets:
             pool = self._current_pools[target.name] = self.pool(target)
             pool.target = target  # same name, host and port; its limits may be new
-        busy = {name: count for name, count in self._inflight.items() if count}  # a name may go and come back
-        self._inflight = {target.name: 0 for target in table.targets} | busy
+        self.total_seconds = _total_seconds(table)
         self.metrics.use(table)
         self.health.use(table)
+        self.admission.use(table)  # last: it may start requests that wait
 
     def remember(self, raw: bytes, parsed: Invocation) -> None:
         """Keeps what the request head `raw` means under this table; all is forgotten when there are too many."""
@@ -91,51 +100,22 @@ class Service:
             pool = self._pools[key] = Pool(target, clock=self.clock, connect_timeout=timeout)
         return pool
 
-    def admit(self, targets: tuple[Target, ...]) -> Refusal | None:
-        """A refusal when the endpoint or one of `targets` may not take another request now."""
-        table = self.routes.table
-        limit = table.limits.max_concurrency
-        if limit and len(self.exchanges) >= limit:
-            return Refusal(
-                Reason.ENDPOINT_BUSY, f"Endpoint {table.endpoint} serves {limit} invocations at once already."
-            )
-        for target in targets:
-            if target.max_concurrency and self._inflight[target.name] >= target.max_concurrency:
-                text = (
-                    f"Container {target.name} serves {target.max_concurrency} invocations at once already. Try again."
-                )
-                return Refusal(Reason.CONTAINER_BUSY, text)
-            if table.availability == "Any" and (cause := self.health.cause_down(target.name)):
-                text = f"Container {target.name} can not be invoked now: {cause}. The others of the endpoint can."
-                return Refusal(Reason.CONTAINER_NOT_READY, text)
+    def shed(self, targets: tuple[Target, ...]) -> Refusal | None:
+        """A refusal when nobody new may come, or when one of `targets` can't be asked now."""
+        if self.memory.is_full():
+            return self.memory_full()
+        if self.routes.table.availability == "Any":
+            for target in targets:
+                if cause := self.health.cause_down(target.name):
+                    text = f"Container {target.name} can not be invoked now: {cause}. The others of the endpoint can."
+                    return Refusal(Reason.CONTAINER_NOT_READY, text)
         return None
 
-    def inflight(self, name: str) -> int:
-        """Exchanges in flight that involve the container called `name`."""
-        return self._inflight.get(name, 0)
-
-    def started(self, exchange: InFlight, targets: tuple[Target, ...]) -> None:
-        """`exchange` goes to `targets`."""
-        self.exchanges.add(exchange)
-        for target in targets:
-            self._inflight[target.name] = self._inflight.get(target.name, 0) + 1
-
-    def finished(
-        self,
-        exchange: InFlight,
-        targets: tuple[Target, ...],
-        failure: Failure | None,
-        seconds: float,
-        model_seconds: float,
-    ) -> None:
-        """`exchange` is over; `targets` is empty if it never reached a container."""
-        if targets:
-            self.exchanges.discard(exchange)
-            for target in targets:
-                self._inflight[target.name] -= 1
-            self.metrics.invoked(seconds, model_seconds)
-        if failure is not None:
-            self.metrics.failed(failure)
+    def memory_full(self) -> Refusal:
+        """The answer when requests hold too much."""
+        limit = self.memory.limit
+        text = f"The requests in flight hold {limit} bytes of bodies already, the router's limit. Try again."
+        return Refusal(Reason.MEMORY_LIMIT, text)
 
     def is_ready(self) -> bool:
         """Whether the endpoint takes traffic."""
@@ -144,6 +124,7 @@ class Service:
     def tick(self) -> None:
         """Ends what ran out of time; called a few times a second."""
         now = self.clock()
+        self.memory.elsewhere = sum(exchange.buffered() for exchange in self.exchanges)
         for exchange in [exchange for exchange in self.exchanges if exchange.deadline < now]:
             exchange.timed_out()
         oldest = now - self.settings.upstream_idle_seconds
@@ -152,6 +133,16 @@ class Service:
             pool.close_idle(oldest)
             if key not in current and pool.is_empty():
                 self._pools.pop(key).close()  # an exchange of an older table asked for it
+
+
+def _total_seconds(table: RouteTable) -> float:
+    """How long a whole invocation may take until its last answer begins.
+
+    SageMaker gives 60 s to the whole of it (inferred); a container that may take longer alone may in a chain too.
+    """
+    return table.limits.max_invocation_seconds or max(
+        float(wire.INVOCATION_TIMEOUT_SECONDS), *(target.invocation_timeout_seconds for target in table.targets)
+    )
 
 
 def _key(target: Target) -> tuple[str, str, int]:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +47,40 @@ class Settings:
     that no request is sent into a connection that is being closed."""
     max_header_bytes: int = 32768
     """Largest request head."""
+    max_connections: int = 4096
+    """Connections of callers at once; one more is answered 503. Idle ones cost about 9 kB each."""
+    max_buffered_bytes: int = 134217728
+    """What all requests together may hold of bodies (hops of chains, chunked bodies, what a peer does not take)."""
+    queue_length: int = 16
+    """How many requests wait for a place at a container whose maxConcurrency is reached."""
+    queue_seconds: float = 1.0
+    """How long one waits."""
+    reply_idle_seconds: float = 60.0
+    """Longest silence within an answer that goes to the caller."""
+    stream_seconds: float = 480.0
+    """Longest time from the first to the last byte of an answer (SageMaker's streams: 8 minutes)."""
+    access_log: Literal["off", "errors", "all"] = "errors"
+    """Which requests get a line on standard output."""
     table_poll_seconds: float = 1.0
     """How often the route table file is looked at."""
     log_level: str = "info"
+
+
+_SIZES: Final = {
+    "header_timeout_seconds": "a caller's whole head",
+    "body_idle_seconds": "longest silence within a request body",
+    "idle_timeout_seconds": "an idle connection of a caller is closed after this",
+    "upstream_idle_seconds": "an idle connection to a container is closed after this",
+    "connect_timeout_seconds": "to connect to a container",
+    "reply_idle_seconds": "longest silence within an answer",
+    "stream_seconds": "from the first to the last byte of an answer",
+    "max_header_bytes": "largest request head",
+    "max_connections": "callers' connections at once",
+    "max_buffered_bytes": "bodies held by all requests together",
+    "queue_length": "requests that wait for a container at its maxConcurrency",
+    "queue_seconds": "how long one waits",
+}
+"""Options that are a number each; names are those of `Settings`."""
 
 
 def _address(text: str) -> Address:
@@ -68,6 +100,11 @@ def parse(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--admin", type=_address, required=True, metavar="HOST:PORT", help="health, metrics, drain")
     parser.add_argument("--drain-seconds", type=float, default=Settings.__dataclass_fields__["drain_seconds"].default)
     parser.add_argument("--grace-seconds", type=float, default=Settings.__dataclass_fields__["grace_seconds"].default)
+    for option, what in _SIZES.items():
+        default = Settings.__dataclass_fields__[option].default
+        flag = f"--{option.replace('_', '-')}"
+        parser.add_argument(flag, type=type(default), default=default, help=f"{what} (default {default:g})")
+    parser.add_argument("--access-log", default="errors", choices=["off", "errors", "all"])
     parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     given = parser.parse_args(arguments)
     return Settings(**vars(given))

@@ -32,6 +32,9 @@ class Receiver(Protocol):
     def connected(self, upstream: "Upstream") -> None:
         """A connection is there; only after `Pool.acquire` returned none."""
 
+    def reply_whole(self, head: ReplyHead, body: bytes) -> None:
+        """The whole reply at once; then nothing else."""
+
     def reply_head(self, head: ReplyHead) -> None:
         """The reply begins."""
 
@@ -93,14 +96,14 @@ class Upstream(asyncio.Protocol):
 
     # --- what an exchange does
 
-    def begin(self, receiver: Receiver, head: bytes) -> None:
-        """Starts a request; `head` is its whole head."""
+    def begin(self, receiver: Receiver, pieces: list[bytes]) -> None:
+        """Starts a request; `pieces` are its whole head and what there is of its body."""
         self.receiver = receiver
         self._head = None
         self._complete = False
         self._fresh = True
         self._silent_bytes = 0
-        self._out.append(head)
+        self._out = pieces
 
     def write(self, data: bytes) -> None:
         """More of the request; goes out with the next flush."""
@@ -178,10 +181,7 @@ class Upstream(asyncio.Protocol):
             return False
         self._head = head
         self._complete = True
-        receiver.reply_head(head)
-        if head.length:
-            receiver.reply_body(data[size:])
-        receiver.reply_end()
+        receiver.reply_whole(head, data[size:])
         receiver.flush_reply()
         return True
 

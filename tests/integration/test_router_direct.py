@@ -289,7 +289,7 @@ def test_a_container_that_takes_too_long_is_a_model_error_that_names_the_budget(
         began = time.monotonic()
         reply = caller.post(router.port, b"x", target="slow")
         assert reply.status == 424
-        assert "invocation budget of 0.5 s ran out" in reply.json()["Message"]
+        assert "first byte budget of 0.5 s ran out" in reply.json()["Message"]
         assert time.monotonic() - began < 3
 
 

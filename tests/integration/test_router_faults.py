@@ -5,83 +5,13 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from support import http as caller
 from support import processes
-
-OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n%b"
-
-
-def ok(body: bytes) -> bytes:
-    return OK % (len(body), body)
-
-
-class Scripted:
-    """A container whose invocation connections run a function; pings are answered 200."""
-
-    def __init__(self, script: Callable[["Scripted", socket.socket, bytes], None]) -> None:
-        self._script = script
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._server.getsockname()[1]
-        self.received = b""
-        self.requests = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self._server.accept()
-                threading.Thread(target=self._run, args=(connection,), daemon=True).start()
-
-    def _run(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError), connection:
-            data = connection.recv(65536)
-            if data.startswith(b"GET /ping"):
-                connection.sendall(ok(b""))
-            elif data:
-                self.requests += 1
-                self.received += data
-                self._script(self, connection, data)
-
-    def stop(self) -> None:
-        self._server.shutdown(socket.SHUT_RDWR)
-        self._server.close()
-
-
-@contextmanager
-def scripted(script: Callable[[Scripted, socket.socket, bytes], None]) -> Iterator[Scripted]:
-    container = Scripted(script)
-    try:
-        yield container
-    finally:
-        container.stop()
-
-
-def request(body: bytes = b"", *lines: bytes, target: bytes = b"a", length: int | None = None) -> bytes:
-    size = len(body) if length is None else length
-    head = [b"POST /invocations HTTP/1.1", b"Host: m", b"Content-Type: text/plain", b"Content-Length: %d" % size]
-    if target:
-        head.append(b"%b: %b" % (caller.TARGET.encode(), target))
-    return b"\r\n".join([*head, *lines, b"", body])
-
-
-def read_until(connection: socket.socket, wanted: bytes, seconds: float = 5.0) -> bytes:
-    connection.settimeout(seconds)
-    received = b""
-    with contextlib.suppress(TimeoutError, ConnectionError):
-        while wanted not in received and (piece := connection.recv(65536)):
-            received += piece
-    return received
-
-
-def keep_reading(container: Scripted, connection: socket.socket) -> None:
-    while piece := connection.recv(65536):
-        container.received += piece
+from support.scripted import Scripted, keep_reading, ok, read_until, request, scripted
 
 
 def test_an_early_answer_in_a_chain_keeps_the_rest_of_the_callers_body_from_the_next_container(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from mce_router import parse
 from mce_router.invocation import CHUNKED, Headers, Invocation, Kind, RequestHead
 
 TARGET = b"x-amzn-sagemaker-target-container-hostname"
+PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def head(
@@ -78,13 +79,16 @@ def test_only_modelled_headers_go_on_and_in_canonical_form() -> None:
             (b"x-forwarded-for", b"1.2.3.4"),
             (b"accept", b"text/csv"),
             (b"x-amzn-sagemaker-custom-attributes", b"trace=1"),
-            (b"traceparent", b"00-1-2-01"),
+            (b"traceparent", PARENT),
+            (b"tracestate", b"a=1"),
+            (b"tracestate", b"b=2"),
             (b"connection", b"x-amzn-sagemaker-inference-id"),
         )
     )
     assert invocation.forwarded == (
         b"content-type: application/json\r\naccept: text/csv\r\n"
-        b"x-amzn-sagemaker-custom-attributes: trace=1\r\ntraceparent: 00-1-2-01\r\n"
+        b"x-amzn-sagemaker-custom-attributes: trace=1\r\n"
+        b"traceparent: %b\r\ntracestate: a=1,b=2\r\n" % PARENT
     )
 
 
@@ -105,7 +109,7 @@ def test_only_modelled_headers_go_on_and_in_canonical_form() -> None:
         pytest.param(head((b"content-length", b"9" * 20)), Reason.BAD_REQUEST, id="length-overflow"),
         pytest.param(head((b"transfer-encoding", b"gzip, chunked")), Reason.UNSUPPORTED, id="coding"),
         pytest.param(head((b"expect", b"200-ok")), Reason.UNSUPPORTED, id="expect"),
-        pytest.param(head(version="2.0"), Reason.UNSUPPORTED, id="version"),
+        pytest.param(head(version="2.0"), Reason.VERSION_UNSUPPORTED, id="version"),
         pytest.param(head((b"transfer-encoding", b"chunked"), version="1.0"), Reason.BAD_REQUEST, id="chunked-1.0"),
         pytest.param(head(upgrade=True), Reason.UNSUPPORTED, id="upgrade"),
         pytest.param(head(method=b"GET"), Reason.METHOD_NOT_ALLOWED, id="method"),
@@ -154,3 +158,32 @@ def test_the_length_is_known(headers: Headers, length: int) -> None:
 def test_keep_alive_is_as_the_version_says(version: str, connection: bytes | None, keeps: bool) -> None:
     headers = [(b"connection", connection)] if connection else []
     assert parsed(head(*headers, version=version)).keep_alive is keeps
+
+
+@pytest.mark.parametrize(
+    "parents",
+    [
+        [b"00-1-2-01"],
+        [PARENT.upper()],
+        [PARENT, PARENT],
+        [b"ff" + PARENT[2:]],
+        [PARENT.replace(b"0af7651916cd43dd8448eb211c80319c", b"0" * 32)],
+        [PARENT + b"\xff"],
+    ],
+)
+def test_a_trace_context_that_is_not_legal_is_dropped_and_fails_nothing(parents: list[bytes]) -> None:
+    lines = [(b"traceparent", parent) for parent in parents]
+    invocation = parsed(head(*lines, (b"tracestate", b"a=1")))
+    assert invocation.forwarded == invocation.traceparent == invocation.tracestate == b""
+
+
+def test_the_accept_of_a_stream_is_a_header_of_its_own_and_goes_on_under_the_usual_name() -> None:
+    lines = ((b"accept", b"*/*"), (b"x-amzn-sagemaker-accept", b"text/csv"))
+    stream = parsed(head(*lines, url=b"/endpoints/mnist/invocations-response-stream"))
+    assert (stream.kind, stream.endpoint, stream.accept) == (Kind.STREAM, "mnist", b"accept: text/csv\r\n")
+    assert parsed(head(*lines)).accept == b"accept: */*\r\n"
+
+
+def test_a_ping_may_be_asked_by_head() -> None:
+    assert parsed(head(method=b"HEAD", url=b"/ping")).kind is Kind.PING
+    assert refused(head(method=b"HEAD")) is Reason.METHOD_NOT_ALLOWED

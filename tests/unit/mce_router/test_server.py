@@ -79,7 +79,7 @@ async def test_a_waiting_request_of_a_caller_that_left_is_not_begun() -> None:
     made.connection_lost(None)
     assert shared.metrics.invocations("a") == 1
     assert not shared.exchanges
-    assert shared.inflight("a") == 0
+    assert shared.admission.inflight("a") == 0
 
 
 async def test_no_request_is_begun_while_the_caller_does_not_read() -> None:

@@ -14,14 +14,6 @@ from mce_router.upstream import Pool
 A, B = Target(name="a", port=1), Target(name="b", port=2)
 
 
-class Request:
-    """A request in flight."""
-
-    deadline = 0.0
-
-    def timed_out(self) -> None: ...
-
-
 async def _well(_target: Target) -> str:
     return ""
 
@@ -37,13 +29,13 @@ def service() -> Service:
 
 
 def test_in_flight_survives_a_container_that_goes_and_comes_back() -> None:
-    shared, request = service(), Request()
-    shared.started(request, (A,))
+    shared = service()
+    shared.admission.enter((A,))
     shared.use(table(B))
     shared.use(table(A, B))
-    assert shared.inflight("a") == 1
-    shared.finished(request, (A,), None, 0.0, 0.0)
-    assert shared.inflight("a") == 0
+    assert shared.admission.inflight("a") == 1
+    shared.admission.leave((A,))
+    assert shared.admission.inflight("a") == 0
 
 
 async def test_new_limits_do_not_make_a_healthy_container_start_again() -> None:
