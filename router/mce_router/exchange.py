@@ -68,13 +68,20 @@ class Phase(Enum):
     OVER = "over"
 
 
+# Python 3.11 takes ten times as long for `Phase.OVER` as for a name of this module; each request asks often.
+_BEGUN, _QUEUED, _COLLECTING, _AT_CONTAINER, _OVER = Phase
+_PLAIN: Final = Form.PLAIN
+_INVOKE: Final = Kind.INVOKE
+_PING: Final = Kind.PING
+
+
 class Exchange:
     """One request and its answer."""
 
     # Class attributes are the start values: one of these is made for each request, and most are never set on it.
     _invocation: Invocation | None = None
     _targets: tuple[Target, ...] = ()
-    _phase = Phase.BEGUN
+    _phase: Phase = _BEGUN
     _admitted = False
     _busy: Refusal | None = None
     _step = -1
@@ -121,7 +128,7 @@ class Exchange:
         if parsed.length > self._table.limits.max_request_bytes:
             self._fail(self._too_large(parsed.length), close=True)
             return
-        if parsed.kind is Kind.PING:
+        if parsed.kind is _PING:
             self._answer_ping()
             return
         chosen = service.routes.choose(parsed)
@@ -149,7 +156,7 @@ class Exchange:
             self._fail(busy, close=expects)
             return
         self._busy = busy
-        self._phase = Phase.QUEUED
+        self._phase = _QUEUED
         self.deadline = service.clock() + service.settings.queue_seconds
         service.exchanges.add(self)
         for target in self._targets:
@@ -167,7 +174,7 @@ class Exchange:
     def _go(self) -> None:
         assert self._invocation is not None  # noqa: S101 - set in `begin`
         if self._invocation.length == CHUNKED and not self.body_complete:
-            self._phase = Phase.COLLECTING
+            self._phase = _COLLECTING
             self.deadline = self._service.clock() + _COLLECT_SECONDS
             self._resume_waiting()
         else:
@@ -179,7 +186,7 @@ class Exchange:
         """More of the caller's body; after the first container's answer nobody wants it."""
         self._received += len(data)
         phase = self._phase
-        if phase is Phase.OVER or self._step > 0:
+        if phase is _OVER or self._step > 0:
             if self._received > self._table.limits.max_request_bytes:
                 self._caller.abort()  # it was answered long ago, and this has no end
             return
@@ -191,7 +198,7 @@ class Exchange:
             return
         self._waiting.append(_chunk(data) if self._request_chunked else data)
         self._waiting_bytes += len(data)
-        if phase is Phase.COLLECTING:
+        if phase is _COLLECTING:
             if self._waiting_bytes > COLLECT_BYTES or not self._hold(len(data)):
                 self._start_chain()
         elif self._waiting_bytes > HIGH_WATER_BYTES:
@@ -200,9 +207,9 @@ class Exchange:
     def body_end(self) -> None:
         """The caller's body is whole."""
         self.body_complete = True
-        if self._phase is Phase.COLLECTING:
+        if self._phase is _COLLECTING:
             self._start_chain()
-        elif self._request_chunked and self._phase is Phase.AT_CONTAINER and not self._step:
+        elif self._request_chunked and self._phase is _AT_CONTAINER and not self._step:
             if self._upstream is not None:
                 self._upstream.write(_LAST_CHUNK)
             else:
@@ -215,7 +222,7 @@ class Exchange:
 
     def caller_lost(self) -> None:
         """The caller is gone: nobody wants the answer, the container must stop working on it."""
-        if self._phase is not Phase.OVER:
+        if self._phase is not _OVER:
             self._service.metrics.caller_gone()
             self._finish(None, gone=True)
 
@@ -266,7 +273,7 @@ class Exchange:
         service = self._service
         target = self._targets[self._step]
         pool = service.pool(target)
-        self._phase = Phase.AT_CONTAINER
+        self._phase = _AT_CONTAINER
         self._reply = None
         self._step_started = now
         self.deadline = min(now + target.invocation_timeout_seconds, self._total_deadline)
@@ -280,7 +287,7 @@ class Exchange:
 
     def connected(self, upstream: Upstream) -> None:
         """A connection to the container of this step is there."""
-        if self._phase is Phase.OVER:
+        if self._phase is _OVER:
             upstream.release(reusable=False)
             return
         self._use(upstream)
@@ -333,13 +340,14 @@ class Exchange:
         """The container's whole answer at once, of known length: what nearly every answer is."""
         invocation = self._invocation
         assert invocation is not None  # noqa: S101 - set before any step starts
-        if self._is_last_step() and replies.is_success(head.status) and invocation.kind is Kind.INVOKE:
+        if self._is_last_step() and replies.is_success(head.status) and invocation.kind is _INVOKE:
             self._reply = head
-            self._form = Form.PLAIN
+            self._form = _PLAIN
             self._sent = len(body)
-            self._caller.write(b"%b%b" % (self._answer_head(invocation, head, Form.PLAIN), body))
+            close = not invocation.keep_alive or self._service.draining
+            self._caller.write(self._answer_head(invocation, head.lines, close=close) + body)
             self._step_done()
-            self._finish(None)
+            self._finish(None, close=close)
             return
         self.reply_head(head)
         if body:
@@ -356,16 +364,16 @@ class Exchange:
         self._form = answer.form(invocation, head)
         self._stream_deadline = self._service.clock() + self._service.settings.stream_seconds
         self._extend_deadline()
-        self._caller.write(self._answer_head(invocation, head, self._form))
+        self._caller.write(self._answer_head(invocation, answer.head(self._form, head), close=self._closes()))
 
     def reply_body(self, data: bytes) -> None:
         """More of the container's answer."""
         if self._form is not None:
             self._extend_deadline()
             self._sent += len(data)
-            self._caller.write(data if self._form is Form.PLAIN else answer.piece(self._form, data))
+            self._caller.write(data if self._form is _PLAIN else answer.piece(self._form, data))
             return
-        if self._reply is None or self._phase is Phase.OVER:
+        if self._reply is None or self._phase is _OVER:
             return
         self._hop.append(data)
         self._hop_bytes += len(data)
@@ -383,7 +391,7 @@ class Exchange:
 
     def reply_end(self) -> None:
         """The container's answer is whole."""
-        if self._phase is Phase.OVER:
+        if self._phase is _OVER:
             return
         assert self._reply is not None  # noqa: S101 - a reply ends after it began
         self._step_done()
@@ -398,7 +406,7 @@ class Exchange:
     def reply_failed(self, failure: ModelFailure) -> None:
         """The container broke off, answered badly, or could not be reached."""
         self._upstream = None
-        if self._phase is not Phase.OVER:
+        if self._phase is not _OVER:
             self._fail(failure)
             self.flush_reply()
 
@@ -439,13 +447,13 @@ class Exchange:
 
     def timed_out(self) -> None:
         """A budget ran out: of the queue, of the container, of the whole, or of the caller."""
-        if self._phase is Phase.OVER:
+        if self._phase is _OVER:
             return
-        if self._phase is Phase.COLLECTING:
+        if self._phase is _COLLECTING:
             self._start_chain()
             self.flush_request()
             return
-        if self._phase is Phase.QUEUED:
+        if self._phase is _QUEUED:
             assert self._busy is not None  # noqa: S101 - set when it began to wait
             self._fail(self._busy, close=not self.body_complete)
         elif self._caller_full:
@@ -493,9 +501,9 @@ class Exchange:
 
     # --- 6. the answer
 
-    def _answer_head(self, invocation: Invocation, head: ReplyHead, form: Form) -> bytes:
+    def _answer_head(self, invocation: Invocation, lines: bytes, *, close: bool) -> bytes:
         extra = b""
-        if self._closes():
+        if close:
             extra = b"connection: close\r\n"
         elif invocation.http_1_0:
             extra = b"connection: keep-alive\r\n"
@@ -504,7 +512,7 @@ class Exchange:
         return b"%b%b\r\n%b%b\r\n" % (
             self._service.answer_prefix,
             self._request_id,
-            head.lines if form is Form.PLAIN and head.length >= 0 else answer.head(form, head),
+            lines,
             extra,
         )
 
@@ -512,7 +520,7 @@ class Exchange:
         """Time of each step so far; of a reply that is still coming, to its first byte."""
         now = self._service.clock()
         steps = list(self._timings or ())
-        if self._phase is Phase.AT_CONTAINER and len(steps) <= self._step:
+        if self._phase is _AT_CONTAINER and len(steps) <= self._step:
             steps.append((self._targets[self._step].name, now - self._step_started))
         rest = max(0.0, now - self._started - sum(seconds for _, seconds in steps))
         return answer.timing([*steps, ("mce-router", rest)])
@@ -564,7 +572,7 @@ class Exchange:
     ) -> None:
         """The end of every exchange, exactly once: give back, record, tell the caller's connection."""
         service = self._service
-        was, self._phase = self._phase, Phase.OVER
+        was, self._phase = self._phase, _OVER
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.release(reusable=False)
@@ -574,7 +582,7 @@ class Exchange:
         if self._admitted:
             service.exchanges.discard(self)
             service.admission.leave(self._targets)  # before the caller's next request asks for a place
-        elif was is Phase.QUEUED:
+        elif was is _QUEUED:
             service.exchanges.discard(self)
             service.admission.give_up(self)
         if cut:
@@ -603,7 +611,7 @@ class Exchange:
 
     def _log(self, log: access.AccessLog, failure: Failure | None, seconds: float, *, cut: bool, gone: bool) -> None:
         invocation = self._invocation
-        if invocation is not None and invocation.kind is Kind.PING:
+        if invocation is not None and invocation.kind is _PING:
             return
         log.record(
             access.Request(
@@ -624,7 +632,7 @@ class Exchange:
 
     def refuse(self, refusal: Refusal) -> None:
         """Ends the exchange because of what its connection did (a malformed body, a stall)."""
-        if self._phase is not Phase.OVER:
+        if self._phase is not _OVER:
             self._fail(refusal, close=True)
 
 
