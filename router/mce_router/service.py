@@ -1,5 +1,7 @@
 """What all exchanges of a router share: the live routes, pools, admission, request ids, metrics, readiness."""
 
+import logging
+import math
 import secrets
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -14,6 +16,7 @@ from mce_router.route import Routes
 from mce_router.settings import Settings
 from mce_router.upstream import Pool
 
+_log: Final = logging.getLogger(__name__)
 _MOST_KNOWN_HEADS: Final = 256
 
 
@@ -145,7 +148,11 @@ class Service:
         """Ends what ran out of time; called a few times a second."""
         now = self.clock()
         for exchange in [exchange for exchange in self.exchanges if exchange.deadline < now]:
-            exchange.timed_out()
+            try:
+                exchange.timed_out()
+            except Exception:  # noqa: BLE001 - whatever it is, the others have a right to their timers
+                _log.exception("a request could not be timed out")
+                exchange.deadline = math.inf  # said once; the others go on
         oldest = now - self.settings.upstream_idle_seconds
         current = {_key(target) for target in self.routes.table.targets}
         for key, pool in list(self._pools.items()):
