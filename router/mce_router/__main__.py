@@ -1,32 +1,36 @@
 """`python -m mce_router`: reads the settings and the table, runs the router, exits."""
 
 import sys
+from collections.abc import Sequence
 
 import uvloop
 
 from mce_api.routes import InvalidRouteTable
 from mce_kit import logs
+from mce_router import app, supervisor
 from mce_router import settings as command_line
 from mce_router import table as tables
-from mce_router.app import Router
 from mce_router.settings import Settings
+from mce_router.supervisor import StartError
 
 
-async def _serve(settings: Settings) -> None:
-    await Router(settings, tables.load(settings.table)).run()
+async def _serve(settings: Settings, arguments: Sequence[str]) -> None:
+    table = tables.load(settings.table, settings.workers)
+    if settings.workers == 1:
+        await app.run(settings, table)
+    else:
+        await supervisor.run(settings, arguments, table)
 
 
 def main() -> int:
     """Returns the exit status: 0 after a drain, 1 when it could not start."""
-    settings = command_line.parse(sys.argv[1:])
+    arguments = sys.argv[1:]
+    settings = command_line.parse(arguments)
     logs.configure(settings.log_level)
     try:
-        uvloop.run(_serve(settings))
-    except InvalidRouteTable as error:
-        sys.stderr.write(f"mce_router: {error}\n")
-        return 1
-    except OSError as error:
-        sys.stderr.write(f"mce_router: can not listen: {error}\n")
+        uvloop.run(_serve(settings, arguments))
+    except (InvalidRouteTable, StartError, OSError) as error:
+        sys.stderr.write(f"mce_router: {app.complaint(error)}\n")
         return 1
     return 0
 

@@ -1,28 +1,63 @@
-"""The admin port (aiohttp): health, targets, metrics, drain, and what the kubelet's probes and hooks call."""
+"""The admin port (aiohttp): health, targets, metrics, drain, and what the kubelet's probes and hooks call.
+
+Importing aiohttp and prometheus_client takes longer than all the rest of a start, so this module is imported only
+when the data port is open.
+"""
 
 import json
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from mce_api import names
+from mce_api.routes import RouteTable
+from mce_router import exposition, report
 from mce_router.drain import Drain
-from mce_router.service import Service
+from mce_router.report import Report
+from mce_router.settings import Address
 
 _HOOK_PATIENCE_SECONDS: Final = 1.0
 """A container's hook runs when its pod ends and when it alone is restarted; only the first comes with a drain, at
 once."""
 
 
+class Subject(Protocol):
+    """What the port is about: a router in one process, or a supervisor and its workers."""
+
+    drain: Drain
+
+    @property
+    def table(self) -> RouteTable:
+        """As in the file, caps whole."""
+
+    async def report(self) -> Report:
+        """Its state now."""
+
+    async def ping(self, name: str) -> str | None:
+        """Asks a container at once: what is wrong, empty if nothing; None if there is no such container."""
+
+
+async def serve(subject: Subject, address: Address) -> web.AppRunner:
+    """Opens the port; `cleanup` of what is returned closes it.
+
+    Raises:
+        OSError: if nothing can listen there.
+    """
+    runner = web.AppRunner(Admin(subject).application(), access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, address.host, address.port).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return runner
+
+
 class Admin:
     """Handlers; each a few lines, deciding nothing."""
 
-    def __init__(self, service: Service, drain: Drain, registry: CollectorRegistry) -> None:
-        self._service = service
-        self._drain = drain
-        self._registry = registry
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
 
     def application(self) -> web.Application:
         """The routes."""
@@ -44,66 +79,37 @@ class Admin:
         return web.Response(text="ok\n")
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        if self._service.is_ready():
-            return web.Response(text="ready\n")
-        if self._service.draining:
+        state = await self._subject.report()
+        if state.draining:
             return web.Response(status=503, text="draining\n")
-        health = self._service.health
-        down = [
-            f"{target.name}: {cause}"
-            for target in self._service.routes.table.targets
-            if (cause := health.cause_down(target.name))
-        ]
-        return web.Response(status=503, text="\n".join(down) + "\n")
+        if state.ready:
+            return web.Response(text="ready\n")
+        return web.Response(status=503, text="\n".join(report.causes(state)) + "\n")
 
     async def _targets(self, _request: web.Request) -> web.Response:
-        service = self._service
-        table = service.routes.table
-        targets = []
-        for target in table.targets:
-            vital = service.health.vital(target.name)
-            targets.append(
-                {
-                    "name": target.name,
-                    "host": target.host,
-                    "port": target.port,
-                    "state": vital.state.value if vital else "",
-                    "lastError": vital.last_error if vital else "",
-                    "inflight": service.admission.inflight(target.name),
-                    "queued": service.admission.queued(target.name),
-                    "invocations": service.metrics.invocations(target.name),
-                }
-            )
-        body = {
-            "namespace": table.namespace,
-            "endpoint": table.endpoint,
-            "variant": table.variant,
-            "mode": table.mode,
-            "draining": service.draining,
-            "targets": targets,
-        }
+        body = report.targets(await self._subject.report(), self._subject.table)
         return web.json_response(body, dumps=lambda value: json.dumps(value) + "\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+        state = await self._subject.report()
+        body, kind = exposition.text(state.samples, self._subject.table, request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": kind})
 
     async def _start_drain(self, _request: web.Request) -> web.Response:
-        self._drain.begin()
+        self._subject.drain.begin()
         return web.Response(status=202, text="draining\n")
 
     async def _startup(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        target = next((target for target in self._service.routes.table.targets if target.name == name), None)
-        if target is None:
+        error = await self._subject.ping(request.match_info["name"])
+        if error is None:
             return web.Response(status=404, text="no such container\n")
-        error = await self._service.health.ping_now(target)
         return web.Response(status=503 if error else 200, text=(error or "ok") + "\n")
 
     async def _prestop(self, request: web.Request) -> web.Response:
         """Answers when the caller may be stopped; the router's own hook is what starts a drain."""
+        drain = self._subject.drain
         if request.match_info["name"] == names.ROUTER_CONTAINER:
-            self._drain.begin()
-        if await self._drain.begun_within(_HOOK_PATIENCE_SECONDS):
-            await self._drain.wait()
+            drain.begin()
+        if await drain.begun_within(_HOOK_PATIENCE_SECONDS):
+            await drain.wait()
         return web.Response(text="stop\n")

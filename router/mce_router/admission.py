@@ -136,6 +136,10 @@ class Memory:
         self.used += size
         return True
 
+    def held(self) -> int:
+        """What is held now."""
+        return self.used + self.elsewhere
+
     def is_full(self) -> bool:
         """Whether nobody new should come."""
         return self.used + self.elsewhere >= self.limit

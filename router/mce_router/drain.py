@@ -6,7 +6,8 @@ Order (measured on a real cluster): readiness off; keep serving for the deregist
 
 import asyncio
 import logging
-from collections.abc import Callable
+import signal
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from mce_kit import tasks
@@ -17,35 +18,44 @@ _POLL_SECONDS: Final = 0.05
 
 
 class Drain:
-    """The one drain of this process."""
+    """The one drain of this process: begun by a hook, a call or a signal; over when its work is done."""
 
-    def __init__(self, service: Service, close_idle: Callable[[], bool]) -> None:
-        self._service = service
-        self._close_idle = close_idle
-        self.signalled = False
-        """Whether a signal asked for it (a hook may have begun it before)."""
+    def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
+        self._work = work
+        self._signalled = False
         self._begun = asyncio.Event()
         self._done = asyncio.Event()
+        self._stopped = asyncio.Event()
+
+    def heed_signals(self) -> None:
+        """From now on the first SIGTERM or SIGINT begins the drain, the second one ends everything."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._heed)
+
+    def _heed(self) -> None:
+        if self._signalled:  # a hook may have begun the drain before the first one
+            self.stop()
+        self._signalled = True
+        self.begin()
+
+    def has_begun(self) -> bool:
+        """Whether it has begun."""
+        return self._begun.is_set()
 
     def begin(self) -> None:
         """Starts it; later calls change nothing."""
         if not self._begun.is_set():
             self._begun.set()
-            self._service.draining = True
-            _log.info("drain begun", extra={"inflight": len(self._service.exchanges)})
             tasks.spawn(self._run(), name="drain")
 
     async def _run(self) -> None:
-        settings = self._service.settings
-        await asyncio.sleep(settings.drain_seconds)
-        give_up = self._service.clock() + settings.grace_seconds
-        while self._service.clock() < give_up:
-            if not self._close_idle() and not self._service.exchanges:
-                break
-            await asyncio.sleep(_POLL_SECONDS)
-        self._close_idle()
-        _log.info("drain done", extra={"left": len(self._service.exchanges)})
+        await self._work()
         self._done.set()
+
+    def stop(self) -> None:
+        """Ends everything now, finished or not."""
+        self._stopped.set()
 
     async def begun_within(self, seconds: float) -> bool:
         """Whether a drain begins within `seconds`."""
@@ -59,3 +69,32 @@ class Drain:
     async def wait(self) -> None:
         """Returns when everything is finished or the grace is over."""
         await self._done.wait()
+
+    async def over(self) -> None:
+        """Returns when the process may go: the drain is done, or it is told to stop."""
+        waits = [tasks.spawn(event.wait(), name="wait for the end") for event in (self._done, self._stopped)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
+
+
+async def finish(service: Service, close_idle: Callable[[], bool]) -> None:
+    """The drain of one process that serves.
+
+    Args:
+        service: what all its exchanges share.
+        close_idle: closes idle connections of callers, says whether one that is left has something to wait for.
+    """
+    service.draining = True
+    _log.info("drain begun", extra={"inflight": len(service.exchanges)})
+    settings = service.settings
+    await asyncio.sleep(settings.drain_seconds)
+    give_up = service.clock() + settings.grace_seconds
+    while service.clock() < give_up:
+        if not close_idle() and not service.exchanges:
+            break
+        await asyncio.sleep(_POLL_SECONDS)
+    close_idle()
+    _log.info("drain done", extra={"left": len(service.exchanges)})

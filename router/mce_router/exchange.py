@@ -464,6 +464,12 @@ class Exchange:
             self._fail(errors.model_timeout(self._targets[self._step].name, *self._spent_budget()))
         self.flush_reply()
 
+    def abandon(self) -> None:
+        """Ends it because a part of ours failed: the places are given back, the caller is cut off."""
+        if self._phase is not _OVER:
+            text = "The router could not go on with this request. Its log has the cause."
+            self._finish(Refusal(Reason.INTERNAL, text), cut=True)
+
     def _spent_budget(self) -> tuple[str, float]:
         """Name and seconds of the budget that `deadline` stood for."""
         service = self._service

@@ -47,6 +47,13 @@ class Vital:
         sick = self.state is State.HEALTHY and failures >= _FAILURES_TO_UNHEALTHY
         return replace(self, state=State.UNHEALTHY if sick else self.state, failures=failures, last_error=error)
 
+    def cause_down(self) -> str:
+        """Why the container may not be asked; empty if it may."""
+        if self.state is State.HEALTHY:
+            return ""
+        doing = "it is starting" if self.state is State.STARTING else "it is unhealthy"
+        return f"{doing} ({self.last_error})" if self.last_error else doing
+
     def interval_seconds(self) -> float:
         """How long to wait before the next ping."""
         if self.state is State.STARTING:
@@ -97,6 +104,10 @@ class Health:
             self._vitals[target] = self._vitals[target].after(error)
         return error
 
+    def vitals(self) -> dict[str, Vital]:
+        """The health of all containers by name."""
+        return {target.name: vital for target, vital in self._vitals.items()}
+
     def vital(self, name: str) -> Vital | None:
         """The health of the container called `name`."""
         return next((vital for target, vital in self._vitals.items() if target.name == name), None)
@@ -109,10 +120,7 @@ class Health:
     def cause_down(self, name: str) -> str:
         """Why the container called `name` may not be asked; empty if it may."""
         vital = self.vital(name)
-        if vital is None or vital.state is State.HEALTHY:
-            return ""
-        doing = "it is starting" if vital.state is State.STARTING else "it is unhealthy"
-        return f"{doing} ({vital.last_error})" if vital.last_error else doing
+        return vital.cause_down() if vital else ""
 
     def is_ready(self) -> bool:
         """Whether the endpoint takes traffic: every container healthy, or with availability Any one of them."""

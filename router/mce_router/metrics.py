@@ -1,21 +1,24 @@
-"""Every series of the router. Counting is a few integer additions; Prometheus types are made only for a scrape.
+"""Every series of the router: one table says what they are, plain integers count, a snapshot is their values as JSON.
 
-Names and meanings: the table in docs/metrics.md. No label is taken from a caller. Every series of a table is there
-from the start, at zero, so that a rate over a new endpoint is right.
+Counting is a few integer additions; Prometheus types are made only for a scrape (`exposition`). Snapshots of several
+workers add up to one. No label is taken from a caller. Every series of a table is there from the start, at zero, so
+that a rate over a new endpoint is right.
 """
 
+import operator
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import version
-from typing import Final
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple
 
 from mce_api.errors import Failure, ModelFailure, Reason
 from mce_api.routes import RouteTable
 from mce_router import rescue
+
+Samples = dict[str, dict[str, list[float]]]
+"""Values by series name, then by the values of the series' own labels, joined by commas. A list of one number, or for
+a histogram the count of each bucket (the last one has no bound) and then the sum. Plain JSON."""
 
 BUCKETS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
@@ -37,44 +40,135 @@ class Latency:
         self.counts[bisect_left(BUCKETS, seconds)] += 1
         self.total += seconds
 
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Buckets as Prometheus wants them: (upper bound, count up to it)."""
-        rows, running = [], 0
-        for bound, count in zip((*map(str, BUCKETS), "+Inf"), self.counts, strict=True):
-            running += count
-            rows.append((bound, float(running)))
-        return rows
+    def sample(self) -> list[float]:
+        """The counts, then the sum."""
+        return [*self.counts, self.total]
+
+
+class Kind(StrEnum):
+    """What a series is, in Prometheus' words."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Series(NamedTuple):
+    """One row of the table of series."""
+
+    name: str
+    kind: Kind
+    text: str
+    labels: tuple[str, ...] = ()
+    """Its own labels, after `ENDPOINT_LABELS`."""
+    together: Callable[[float, float], float] = operator.add
+    """How the values of two workers become one."""
+
+
+_LIMIT: Final = "mce_limit"
+DIVIDED_LIMITS: Final = frozenset({"max_concurrency"})
+"""Limits of which each worker has a share; of every other limit each worker has the whole."""
+ENDPOINT_LABELS: Final = ("namespace", "endpoint", "variant")
+CONTAINER: Final = "container"
+SERIES: Final = (
+    Series("mce_container_invocations_total", Kind.COUNTER, "Requests that a container got.", (CONTAINER,)),
+    Series("mce_container_errors_total", Kind.COUNTER, "Answers of a container that are errors.", (CONTAINER, "class")),
+    Series("mce_container_latency_seconds", Kind.HISTOGRAM, "Time a container took for an answer.", (CONTAINER,)),
+    Series("mce_inflight", Kind.GAUGE, "Requests in flight that involve a container.", (CONTAINER,)),
+    Series(
+        "mce_container_healthy",
+        Kind.GAUGE,
+        "Whether a container answers /ping with 200 (1) or not (0).",
+        (CONTAINER,),
+        min,
+    ),
+    Series("mce_queue_length", Kind.GAUGE, "Requests that wait for a container with a cap.", (CONTAINER,)),
+    Series("mce_queued_total", Kind.COUNTER, "Requests that had to wait for a container.", (CONTAINER,)),
+    Series("mce_queue_seconds", Kind.HISTOGRAM, "Time that requests waited for a container."),
+    Series("mce_invocations_total", Kind.COUNTER, "Requests that reached a container."),
+    Series("mce_errors_total", Kind.COUNTER, "Requests that got an error, by class and reason.", ("class", "reason")),
+    Series("mce_model_latency_seconds", Kind.HISTOGRAM, "Time that all containers of a request took."),
+    Series("mce_overhead_latency_seconds", Kind.HISTOGRAM, "Time of a request outside its containers."),
+    Series("mce_connections", Kind.GAUGE, "Open connections of callers."),
+    Series("mce_connections_refused_total", Kind.COUNTER, "Connections of callers closed because there were too many."),
+    Series("mce_callers_gone_total", Kind.COUNTER, "Requests whose caller left before the answer was whole."),
+    Series("mce_buffered_bytes", Kind.GAUGE, "Bytes of bodies that the router holds."),
+    Series("mce_access_log_dropped_total", Kind.COUNTER, "Lines of the access log that could not be written."),
+    Series(_LIMIT, Kind.GAUGE, "What requests may take, by limit; 0 is no limit.", ("limit",), max),
+    Series("mce_draining", Kind.GAUGE, "Whether the router is about to leave (1) or not (0).", (), max),
+    Series("mce_route_table_reloads_total", Kind.COUNTER, "Changes of the route table file, by result.", ("result",)),
+    Series("mce_workers", Kind.GAUGE, "Worker processes that serve."),
+    Series("mce_worker_restarts_total", Kind.COUNTER, "Worker processes that ended and were replaced."),
+)
+"""Every series but the build's. docs/metrics.md repeats it."""
+_BY_NAME: Final = {series.name: series for series in SERIES}
+
+
+def merged(snapshots: Iterable[Samples]) -> Samples:
+    """The samples of several workers as those of one router."""
+    whole: Samples = {}
+    for samples in snapshots:
+        for name, values in samples.items():
+            mine = whole.setdefault(name, {})
+            for labels, value in values.items():
+                divided = name == _LIMIT and labels in DIVIDED_LIMITS
+                together = operator.add if divided else _BY_NAME[name].together
+                before = mine.get(labels)
+                mine[labels] = list(map(together, before, value)) if before else value
+    return whole
+
+
+def only_counts(samples: Samples) -> Samples:
+    """What stays true when its process is gone: counters and histograms."""
+    return {name: values for name, values in samples.items() if _BY_NAME[name].kind is not Kind.GAUGE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauges:
+    """Where the values come from that are not counted; each is asked when a snapshot is made."""
+
+    inflight: Callable[[str], int]
+    """Requests in flight that involve a container."""
+    healthy: Callable[[str], bool]
+    connections: Callable[[], int]
+    draining: Callable[[], bool]
+    limits: Callable[[], Mapping[str, float]]
+    """What requests may take, by name; those in `DIVIDED_LIMITS` are this process' share."""
+    queued: Callable[[str], int] = lambda _name: 0
+    """Requests that wait for a container."""
+    buffered_bytes: Callable[[], int] = lambda: 0
 
 
 class _Container:
     """What is counted for one container."""
 
-    __slots__ = ("errors_4xx", "errors_5xx", "invocations", "latency")
+    __slots__ = ("errors_4xx", "errors_5xx", "invocations", "latency", "queued")
 
     def __init__(self) -> None:
         self.invocations = 0
         self.errors_4xx = 0
         self.errors_5xx = 0
         self.latency = Latency()
+        self.queued = 0
 
 
-class Metrics(Collector):
+class Metrics:
     """All counts of one router process."""
 
     def __init__(self) -> None:
-        self._endpoint: tuple[str, str, str] = ("", "", "")
         self._containers: dict[str, _Container] = {}
         self._invocations = 0
         self._model = Latency()
         self._overhead = Latency()
         self._reasons: dict[Reason, int] = dict.fromkeys(Reason, 0)
         self._reloads = {"good": 0, "bad": 0}
-        self.inflight_of: Callable[[str], int] = lambda _name: 0
-        self.healthy_of: Callable[[str], bool] = lambda _name: False
+        self._waits = Latency()
+        self._connections_refused = 0
+        self._callers_gone = 0
+        self._log_lines_dropped = 0
 
     def use(self, table: RouteTable) -> None:
         """Counts for the containers of `table` from now on; counts of a container that stays go on."""
-        self._endpoint = (table.namespace, table.endpoint, table.variant)
         self._containers = {target.name: self._containers.get(target.name) or _Container() for target in table.targets}
 
     # --- events
@@ -104,102 +198,72 @@ class Metrics(Collector):
             else:
                 container.errors_5xx += 1
 
-    def queued(self, name: str) -> None:
-        """A request begins to wait for a container."""
-
-    def waited(self, seconds: float) -> None:
-        """A request got its place after a wait."""
-
-    def caller_gone(self) -> None:
-        """A caller left before its answer was whole."""
-
-    def connection_refused(self) -> None:
-        """A caller's connection was one too many."""
-
-    def log_dropped(self, count: int) -> None:
-        """Lines of the access log were lost."""
-
     def table_reloaded(self, *, good: bool) -> None:
         """The route table file changed."""
         self._reloads["good" if good else "bad"] += 1
+
+    def queued(self, name: str) -> None:
+        """A request has to wait for the container called `name`."""
+        if (container := self._containers.get(name)) is not None:
+            container.queued += 1
+
+    def waited(self, seconds: float) -> None:
+        """A request that waited for a container waits no more, whatever came of it."""
+        self._waits.observe(seconds)
+
+    def connection_refused(self) -> None:
+        """A caller's connection was closed because there were too many."""
+        self._connections_refused += 1
+
+    def caller_gone(self) -> None:
+        """A caller left before its answer was whole."""
+        self._callers_gone += 1
+
+    def log_dropped(self, lines: int) -> None:
+        """So many lines of the access log could not be written."""
+        self._log_lines_dropped += lines
 
     def invocations(self, name: str) -> int:
         """Requests that the container called `name` got."""
         container = self._containers.get(name)
         return container.invocations if container else 0
 
-    # --- the scrape
+    def snapshot(self, gauges: Gauges) -> Samples:
+        """The values of all series now."""
+        return {**self._of_containers(gauges), **self._of_endpoint(gauges)}
 
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: registering must not collect."""
-        return ()
+    def _of_containers(self, gauges: Gauges) -> Samples:
+        containers = self._containers.items()
+        errors: dict[str, list[float]] = {}
+        for name, container in containers:
+            errors[f"{name},4xx"], errors[f"{name},5xx"] = [container.errors_4xx], [container.errors_5xx]
+        return {
+            "mce_container_invocations_total": {name: [container.invocations] for name, container in containers},
+            "mce_container_errors_total": errors,
+            "mce_container_latency_seconds": {name: container.latency.sample() for name, container in containers},
+            "mce_inflight": {name: [gauges.inflight(name)] for name in self._containers},
+            "mce_container_healthy": {name: [int(gauges.healthy(name))] for name in self._containers},
+            "mce_queue_length": {name: [gauges.queued(name)] for name in self._containers},
+            "mce_queued_total": {name: [container.queued] for name, container in containers},
+        }
 
-    def collect(self) -> Iterator[Metric]:
-        """All series."""
-        yield from self._of_containers()
-        yield from self._of_endpoint()
-
-    def _of_containers(self) -> Iterator[Metric]:
-        labels = ["namespace", "endpoint", "variant", "container"]
-        calls = CounterMetricFamily(
-            "mce_container_invocations", "Requests that a container got (AWS Invocations).", labels=labels
-        )
-        errors = CounterMetricFamily(
-            "mce_container_errors",
-            "Answers of a container that are errors (AWS Invocation4XXErrors, Invocation5XXErrors).",
-            labels=[*labels, "class"],
-        )
-        latency = HistogramMetricFamily(
-            "mce_container_latency_seconds",
-            "Time a container took for an answer (AWS ContainerLatency).",
-            labels=labels,
-        )
-        inflight = GaugeMetricFamily("mce_inflight", "Requests in flight that involve a container.", labels=labels)
-        healthy = GaugeMetricFamily(
-            "mce_container_healthy", "Whether a container answers /ping with 200 (1) or not (0).", labels=labels
-        )
-        for name, container in self._containers.items():
-            values = [*self._endpoint, name]
-            calls.add_metric(values, container.invocations)
-            errors.add_metric([*values, "4xx"], container.errors_4xx)
-            errors.add_metric([*values, "5xx"], container.errors_5xx)
-            latency.add_metric(values, container.latency.cumulative(), container.latency.total)
-            inflight.add_metric(values, self.inflight_of(name))
-            healthy.add_metric(values, float(self.healthy_of(name)))
-        yield from (calls, errors, latency, inflight, healthy)
-
-    def _of_endpoint(self) -> Iterator[Metric]:
-        labels = ["namespace", "endpoint", "variant"]
-        values = list(self._endpoint)
-        calls = CounterMetricFamily("mce_invocations", "Requests that reached a container.", labels=labels)
-        calls.add_metric(values, self._invocations)
-        errors = CounterMetricFamily(
-            "mce_errors", "Requests that got an error, by class and reason.", labels=[*labels, "class", "reason"]
-        )
-        for reason, count in self._reasons.items():
-            errors.add_metric([*values, rescue.metric_class(reason), reason.value], count)
-        model = HistogramMetricFamily(
-            "mce_model_latency_seconds", "Time that all containers of a request took (AWS ModelLatency).", labels=labels
-        )
-        model.add_metric(values, self._model.cumulative(), self._model.total)
-        overhead = HistogramMetricFamily(
-            "mce_overhead_latency_seconds",
-            "Time of a request outside its containers (AWS OverheadLatency).",
-            labels=labels,
-        )
-        overhead.add_metric(values, self._overhead.cumulative(), self._overhead.total)
-        reloads = CounterMetricFamily(
-            "mce_route_table_reloads", "Changes of the route table file, by result.", labels=["result"]
-        )
-        for result, count in self._reloads.items():
-            reloads.add_metric([result], count)
-        build = GaugeMetricFamily("mce_router_build_info", "The router's version; always 1.", labels=["version"])
-        build.add_metric([version("mce")], 1)
-        yield from (calls, errors, model, overhead, reloads, build)
-
-
-def registry(metrics: Metrics) -> CollectorRegistry:
-    """A registry of this router alone; never the global one."""
-    made = CollectorRegistry()
-    made.register(metrics)
-    return made
+    def _of_endpoint(self, gauges: Gauges) -> Samples:
+        return {
+            "mce_queue_seconds": {"": self._waits.sample()},
+            "mce_invocations_total": {"": [self._invocations]},
+            "mce_errors_total": {
+                f"{rescue.metric_class(reason)},{reason.value}": [count] for reason, count in self._reasons.items()
+            },
+            "mce_model_latency_seconds": {"": self._model.sample()},
+            "mce_overhead_latency_seconds": {"": self._overhead.sample()},
+            "mce_connections": {"": [gauges.connections()]},
+            "mce_connections_refused_total": {"": [self._connections_refused]},
+            "mce_callers_gone_total": {"": [self._callers_gone]},
+            "mce_buffered_bytes": {"": [gauges.buffered_bytes()]},
+            "mce_access_log_dropped_total": {"": [self._log_lines_dropped]},
+            _LIMIT: {name: [value] for name, value in gauges.limits().items()},
+            "mce_draining": {"": [int(gauges.draining())]},
+            "mce_route_table_reloads_total": {result: [count] for result, count in self._reloads.items()},
+            "mce_workers": {"": [1]},
+            "mce_worker_restarts_total": {"": [0]},
+        }

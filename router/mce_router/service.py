@@ -1,5 +1,7 @@
 """What all exchanges of a router share: the live routes, pools, admission, request ids, metrics, readiness."""
 
+import logging
+import math
 import secrets
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -17,6 +19,7 @@ from mce_router.settings import Settings
 from mce_router.tracing import Tracer
 from mce_router.upstream import Pool
 
+_log: Final = logging.getLogger(__name__)
 _MOST_KNOWN_HEADS: Final = 256
 
 
@@ -28,6 +31,9 @@ class InFlight(Protocol):
 
     def timed_out(self) -> None:
         """Its time is up."""
+
+    def abandon(self) -> None:
+        """Something of ours is broken: it must end, and leave nothing behind."""
 
     def buffered(self) -> int:
         """Bytes that its connections hold unsent."""
@@ -126,7 +132,12 @@ class Service:
         now = self.clock()
         self.memory.elsewhere = sum(exchange.buffered() for exchange in self.exchanges)
         for exchange in [exchange for exchange in self.exchanges if exchange.deadline < now]:
-            exchange.timed_out()
+            try:
+                exchange.timed_out()
+            except Exception:  # noqa: BLE001 - whatever it is, the others have a right to their timers
+                _log.exception("a request could not be timed out")
+                exchange.deadline = math.inf  # said once
+                exchange.abandon()
         oldest = now - self.settings.upstream_idle_seconds
         current = {_key(target) for target in self.routes.table.targets}
         for key, pool in list(self._pools.items()):

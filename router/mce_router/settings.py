@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+_MOST_WORKERS: Final = 64
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
@@ -28,6 +30,8 @@ class Settings:
     """Data port."""
     admin: Address
     """Health, targets, metrics, drain."""
+    workers: int = 1
+    """Processes that share the data port. 1: this process alone; more: one supervisor beside them."""
     drain_seconds: float = 5.0
     """How long the router keeps serving after it was told to stop, so that every proxy learns that the pod leaves.
     kube-proxy needs up to 1 s on one node (measured); 5 s leaves room for many nodes."""
@@ -90,6 +94,12 @@ def _address(text: str) -> Address:
     return Address(host=host.strip("[]") or "0.0.0.0", port=int(port))  # noqa: S104 - ":8080" means every interface
 
 
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {_MOST_WORKERS}")
+    return int(text)
+
+
 def parse(arguments: Sequence[str]) -> Settings:
     """Settings from the command line; exits with status 2 and a message when they are wrong."""
     parser = argparse.ArgumentParser(
@@ -98,6 +108,7 @@ def parse(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--table", type=Path, required=True, help="route table file (JSON), reloaded when it changes")
     parser.add_argument("--listen", type=_address, required=True, metavar="HOST:PORT", help="data port")
     parser.add_argument("--admin", type=_address, required=True, metavar="HOST:PORT", help="health, metrics, drain")
+    parser.add_argument("--workers", type=_workers, default=1, metavar="N", help="processes that share the data port")
     parser.add_argument("--drain-seconds", type=float, default=Settings.__dataclass_fields__["drain_seconds"].default)
     parser.add_argument("--grace-seconds", type=float, default=Settings.__dataclass_fields__["grace_seconds"].default)
     for option, what in _SIZES.items():

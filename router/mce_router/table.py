@@ -8,26 +8,31 @@ from typing import Final
 
 from mce_api import routes
 from mce_api.routes import InvalidRouteTable, RouteTable
+from mce_router import shares
+from mce_router.settings import Settings
 
 _log: Final = logging.getLogger(__name__)
 
 
-def load(path: Path) -> RouteTable:
+def load(path: Path, workers: int = 1) -> RouteTable:
     """The table in the file at `path`.
 
     Raises:
-        InvalidRouteTable: if it can not be read or is no table; the message names the file and every fault.
+        InvalidRouteTable: if it can not be read, is no table, or can not be shared by so many workers; the message
+            names the file and every fault.
     """
     try:
-        return routes.parse(path.read_bytes())
+        table = routes.parse(path.read_bytes())
+        shares.of(table, 0, workers)
     except OSError as error:
         raise InvalidRouteTable(f"{path}: {error.strerror}") from error
     except InvalidRouteTable as error:
         raise InvalidRouteTable(f"{path}: {error}") from error
+    return table
 
 
 async def watch(
-    path: Path, current: RouteTable, *, every_seconds: float, use: Callable[[RouteTable], None], bad: Callable[[], None]
+    settings: Settings, current: RouteTable, *, use: Callable[[RouteTable], None], bad: Callable[[], None]
 ) -> None:
     """Calls `use` with each new good table, `bad` once for each new bad file; runs until cancelled.
 
@@ -35,9 +40,9 @@ async def watch(
     """
     complained = ""
     while True:
-        await asyncio.sleep(every_seconds)
+        await asyncio.sleep(settings.table_poll_seconds)
         try:
-            table = load(path)
+            table = load(settings.table, settings.workers)
         except InvalidRouteTable as error:
             if str(error) != complained:
                 complained = str(error)

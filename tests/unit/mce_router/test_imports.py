@@ -9,7 +9,13 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.mark.parametrize("package", ["kopf", "kubernetes", "botocore", "yaml", "typer"])
 def test_the_router_loads_nothing_that_it_does_not_use(package: str) -> None:
-    code = f"import sys, mce_router.app, mce_router.__main__; sys.exit({package!r} in sys.modules)"
+    code = f"import sys, mce_router.__main__, mce_router.admin, mce_router.worker; sys.exit({package!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("package", ["aiohttp", "prometheus_client"])
+def test_the_data_port_opens_before_the_libraries_of_the_admin_port_are_loaded(package: str) -> None:
+    code = f"import sys, mce_router.__main__, mce_router.worker; sys.exit({package!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
