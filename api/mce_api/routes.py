@@ -1,70 +1,72 @@
 """The route table: the typed contract that the operator writes and the router reads, as JSON.
 
 Its JSON form is a stable contract (camelCase keys, see docs/architecture.md). A table is whole or refused: `parse`
-names the field, the value and the fix of the first fault, so that a router keeps its last good table and can say why.
+names the field, the value and the rule of every fault, so that a router keeps its last good table and can say why.
 """
 
 import json
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.alias_generators import to_camel
+from mce_api import shape, wire
+from mce_api.shape import LEFT_OUT, ListOf, Number, OneOf, Part, PartOf, Text, Whole
 
-from mce_api import wire
+_LONGEST_SECONDS: Final = 3600
+_LARGEST_USER_ID: Final = 2**31 - 1
 
-Name = Annotated[str, Field(max_length=wire.NAME_MAX_LENGTH, pattern=wire.NAME_PATTERN)]
+Name = Annotated[str, Text(wire.NAME_MAX_LENGTH, least=1, pattern=wire.NAME_PATTERN)]
+Mode = Literal["Direct", "Serial"]
+Availability = Literal["All", "Any"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, strict=True)
-
-
-class Target(_Part):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target(Part):
     """One container as the router sees it."""
 
     name: Name
-    host: str = Field(default="127.0.0.1", min_length=1, max_length=253)
-    port: int = Field(ge=1, le=65535)
-    invocation_timeout_seconds: float = Field(
-        default=float(wire.INVOCATION_TIMEOUT_SECONDS), gt=0, le=3600, strict=False
+    host: Annotated[str, Text(253, least=1)] = "127.0.0.1"
+    port: Annotated[int, Whole(1, 65535)]
+    invocation_timeout_seconds: Annotated[float, Number(_LONGEST_SECONDS, above_zero=True)] = float(
+        wire.INVOCATION_TIMEOUT_SECONDS
     )
-    max_concurrency: int = Field(default=0, ge=0)
+    max_concurrency: Annotated[int, Whole(0)] = 0
     """Requests in flight to this container; above it 429. 0: no cap."""
+    uid: Annotated[int | None, Whole(0, _LARGEST_USER_ID, or_null=True), LEFT_OUT] = None
+    """Linux user that must own the socket on which the container listens. None: any."""
 
 
-class Limits(_Part):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits(Part):
     """What one request, one hop and the whole endpoint may take."""
 
-    max_request_bytes: int = Field(default=wire.MAX_BODY_BYTES, ge=1)
-    max_hop_bytes: int = Field(default=wire.MAX_HOP_BYTES, ge=1)
-    max_concurrency: int = Field(default=0, ge=0)
-    max_invocation_seconds: float = Field(default=0.0, ge=0, le=3600, strict=False)
-    """Until the last answer begins; 0: as long as the slowest container may take alone, and at least 60."""
+    max_request_bytes: Annotated[int, Whole(1)] = wire.MAX_BODY_BYTES
+    max_hop_bytes: Annotated[int, Whole(1)] = wire.MAX_HOP_BYTES
+    max_concurrency: Annotated[int, Whole(0)] = 0
+    max_invocation_seconds: Annotated[float, Number(_LONGEST_SECONDS), LEFT_OUT] = 0.0
+    """Longest that one request may take, over all of its containers. 0: the router's own rule."""
 
 
-class RouteTable(_Part):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteTable(Part):
     """All that a router needs to know of its endpoint."""
 
-    namespace: str = Field(max_length=63)
+    namespace: Annotated[str, Text(63)]
     endpoint: Name
     variant: Name = wire.DEFAULT_VARIANT
-    mode: Literal["Direct", "Serial"]
-    availability: Literal["All", "Any"] = "All"
-    targets: tuple[Target, ...] = Field(min_length=1, max_length=wire.MAX_CONTAINERS, strict=False)
-    limits: Limits = Limits()
+    mode: Annotated[Mode, OneOf(get_args(Mode))]
+    availability: Annotated[Availability, OneOf(get_args(Availability))] = "All"
+    targets: Annotated[tuple[Target, ...], ListOf(Target, 1, wire.MAX_CONTAINERS)]
+    limits: Annotated[Limits, PartOf(Limits)] = Limits()
 
-    @model_validator(mode="after")
-    def _consistent(self) -> "RouteTable":
-        names = [target.name for target in self.targets]
-        if len(set(names)) != len(names):
-            raise ValueError("targets: names must be unique")
-        addresses = [(target.host, target.port) for target in self.targets]
-        if len(set(addresses)) != len(addresses):
-            raise ValueError("targets: two of them share a host and port")
+    def contradictions(self) -> Iterator[str]:
+        """See `Part`."""
+        if len({target.name for target in self.targets}) != len(self.targets):
+            yield "targets: names must be unique"
+        if len({(target.host, target.port) for target in self.targets}) != len(self.targets):
+            yield "targets: two of them share a host and port"
         if self.mode == "Serial" and self.availability == "Any":
-            raise ValueError("availability: Any needs mode Direct (a chain needs all of its containers)")
-        return self
+            yield "availability: Any needs mode Direct (a chain needs all of its containers)"
 
 
 class InvalidRouteTable(ValueError):  # noqa: N818 - names the thing that is wrong
@@ -72,8 +74,11 @@ class InvalidRouteTable(ValueError):  # noqa: N818 - names the thing that is wro
 
 
 def dump(table: RouteTable) -> str:
-    """One table as compact JSON with sorted keys: equal tables give equal bytes."""
-    return json.dumps(table.model_dump(by_alias=True), sort_keys=True, separators=(",", ":"))
+    """One table as compact JSON with sorted keys: equal tables give equal bytes.
+
+    A changed byte makes the operator roll the pods, so a field that came later is left out while it has its default.
+    """
+    return json.dumps(shape.plain(table), sort_keys=True, separators=(",", ":"))
 
 
 def parse(text: str | bytes) -> RouteTable:
@@ -83,27 +88,13 @@ def parse(text: str | bytes) -> RouteTable:
         InvalidRouteTable: with the path, value and rule of each fault.
     """
     try:
-        return RouteTable.model_validate(_json_object(text))
-    except ValidationError as error:
-        raise InvalidRouteTable("; ".join(explain(error))) from error
+        return shape.read(RouteTable, _json(text))
+    except shape.Invalid as error:
+        raise InvalidRouteTable(str(error)) from error
 
 
-def _json_object(text: str | bytes) -> Any:
+def _json(text: str | bytes) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the second: a thousand brackets
         raise InvalidRouteTable(f"not JSON: {error}") from error
-
-
-def explain(error: ValidationError, spell: Callable[[str], str] = to_camel) -> list[str]:
-    """Each fault of a pydantic error as ``path: message (got value)``, in the user's spelling of the path."""
-    lines = []
-    for fault in error.errors(include_url=False):
-        path = ""
-        for part in fault["loc"]:
-            path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{spell(part)}"
-        message = fault["msg"].removeprefix("Value error, ")
-        value = repr(fault["input"]) if isinstance(fault["input"], str | int | float) else ""
-        shown = f" (got {value[:100]})" if value and fault["type"] != "missing" else ""
-        lines.append(f"{path}: {message}{shown}" if path else message)
-    return lines

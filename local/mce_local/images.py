@@ -15,7 +15,6 @@ import yaml
 from pydantic import Field, ValidationError
 
 from mce_api.endpoint import Model
-from mce_api.routes import explain
 from mce_local.errors import LocalError
 
 FILE_NAME: Final = "images.yaml"
@@ -84,5 +83,18 @@ def parse(text: str, source: Path) -> Images:
     except yaml.YAMLError as error:
         raise LocalError(f"{source}: not YAML: {error}") from error
     except ValidationError as error:
-        raise LocalError(f"{source}: {'; '.join(explain(error))}") from error
+        raise LocalError(f"{source}: {'; '.join(_explain(error))}") from error
     return Images(source=source.resolve(), entries=parsed.images)
+
+
+def _explain(error: ValidationError) -> list[str]:
+    """Each fault as ``path: message (got value)``."""
+    lines = []
+    for fault in error.errors(include_url=False):
+        path = ""
+        for part in fault["loc"]:
+            path += f"[{part}]" if isinstance(part, int) else f"{'.' if path else ''}{part}"
+        value = repr(fault["input"]) if isinstance(fault["input"], str | int | float) else ""
+        shown = f" (got {value[:100]})" if value else ""
+        lines.append(f"{path}: {fault['msg']}{shown}" if path else fault["msg"])
+    return lines

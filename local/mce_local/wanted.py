@@ -12,7 +12,7 @@ from pydantic import Field
 
 from mce_api import routes, rules, wire
 from mce_api.endpoint import Container as SpecContainer
-from mce_api.endpoint import EnvVar, Model, MultiContainerEndpoint
+from mce_api.endpoint import EnvVar, Limits, Model, MultiContainerEndpoint
 from mce_local.errors import LocalError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Wanted(Model):
     namespace: str
     mode: Literal["Direct", "Serial"]
     availability: Literal["All", "Any"]
-    limits: routes.Limits
+    limits: Limits
     runtime: RuntimeKind
     port: int | None = None
     """The router's; None: keep the one it has, else the first free one."""
@@ -100,7 +100,7 @@ def resolve(
         namespace=endpoint.metadata.namespace,
         mode=spec.mode,
         availability=spec.availability,
-        limits=routes.Limits(**spec.limits.model_dump()),
+        limits=spec.limits,
         runtime=runtime,
         port=port,
         containers=tuple(_container(container, runtime, images, given) for container in spec.containers),
@@ -178,5 +178,9 @@ def route_table(wanted: Wanted, ports: Mapping[str, int]) -> routes.RouteTable:
             )
             for container in wanted.containers
         ),
-        limits=wanted.limits,
+        limits=routes.Limits(
+            max_request_bytes=wanted.limits.max_request_bytes,
+            max_hop_bytes=wanted.limits.max_hop_bytes,
+            max_concurrency=wanted.limits.max_concurrency,
+        ),
     )

@@ -1,4 +1,4 @@
-from mce_api import routes
+from mce_api.endpoint import Limits
 from mce_local import changes
 from mce_local.wanted import Container, Rule, RuntimeKind, Wanted
 
@@ -14,7 +14,7 @@ def wanted(*containers: Container) -> Wanted:
         namespace="default",
         mode="Direct",
         availability="All",
-        limits=routes.Limits(),
+        limits=Limits(),
         runtime=RuntimeKind.PROCESS,
         containers=containers,
         rules={one.name: rule for one in containers},

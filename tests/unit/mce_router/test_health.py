@@ -1,13 +1,13 @@
-from mce_api.routes import RouteTable, Target
+import pytest
+
+from mce_api.routes import Availability, RouteTable, Target
 from mce_router.health import Health, State, Vital
 
 A, B = Target(name="a", port=1), Target(name="b", port=2)
 
 
-def table(availability: str) -> RouteTable:
-    return RouteTable.model_validate(
-        {"namespace": "n", "endpoint": "e", "mode": "Direct", "availability": availability, "targets": (A, B)}
-    )
+def table(availability: Availability) -> RouteTable:
+    return RouteTable(namespace="n", endpoint="e", mode="Direct", availability=availability, targets=(A, B))
 
 
 async def answers(target: Target) -> str:
@@ -37,14 +37,14 @@ def test_a_container_in_doubt_is_asked_more_often() -> None:
     assert Vital().interval_seconds() < healthy.after("x").interval_seconds() < healthy.interval_seconds()
 
 
-async def test_all_needs_every_container_any_needs_one() -> None:
-    for availability, ready in (("All", False), ("Any", True)):
-        health = Health(answers)
-        health.use(table(availability))
-        assert not health.is_ready()
-        await health.ping_now(A)
-        await health.ping_now(B)
-        assert health.is_ready() is ready
+@pytest.mark.parametrize(("availability", "ready"), [("All", False), ("Any", True)])
+async def test_all_needs_every_container_any_needs_one(availability: Availability, ready: bool) -> None:
+    health = Health(answers)
+    health.use(table(availability))
+    assert not health.is_ready()
+    await health.ping_now(A)
+    await health.ping_now(B)
+    assert health.is_ready() is ready
 
 
 async def test_a_cause_is_given_for_what_is_down() -> None:

@@ -19,5 +19,13 @@ def test_the_data_port_opens_before_the_libraries_of_the_admin_port_are_loaded(p
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.parametrize("module", ["mce_api.routes", "mce_router.table", "mce_router.exchange", "mce_kit.logs"])
+def test_what_the_router_needs_for_its_first_answer_loads_no_heavy_library(module: str) -> None:
+    heavy = "{'pydantic', 'msgspec', 'aiohttp', 'pythonjsonlogger', 'unittest'}"
+    code = f"import sys, {module}; sys.exit(', '.join({heavy} & sys.modules.keys()) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_operator_folder_never_shadows_the_standard_library() -> None:
     assert not (ROOT / "operator" / "__init__.py").exists()

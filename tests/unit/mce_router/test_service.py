@@ -1,6 +1,7 @@
 """What a new route table does to what is shared, requests being in flight."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,9 @@ async def test_new_limits_do_not_make_a_healthy_container_start_again() -> None:
     for target in (A, B):
         await shared.health.ping_now(target)
     assert shared.is_ready()
-    shared.use(table(A.model_copy(update={"max_concurrency": 1}), B))
+    shared.use(table(replace(A, max_concurrency=1), B))
     assert shared.is_ready()
-    shared.use(table(A.model_copy(update={"port": 3}), B))
+    shared.use(table(replace(A, port=3), B))
     assert not shared.is_ready()
     assert shared.health.vital("a") == Vital(state=State.STARTING)
 
