@@ -5,10 +5,11 @@ from typing import Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
 
 from mce_api import names
 from mce_router.drain import Drain
+from mce_router.scrape import Scraper
 from mce_router.service import Service
 
 _HOOK_PATIENCE_SECONDS: Final = 1.0
@@ -23,6 +24,7 @@ class Admin:
         self._service = service
         self._drain = drain
         self._registry = registry
+        self._scraper = Scraper(service.clock)
 
     def application(self) -> web.Application:
         """The routes."""
@@ -38,6 +40,7 @@ class Admin:
                 web.get("/prestop/{name}", self._prestop),
             ]
         )
+        made.on_shutdown.append(self._stop_scraping)
         return made
 
     async def _healthz(self, _request: web.Request) -> web.Response:
@@ -84,8 +87,21 @@ class Admin:
         return web.json_response(body, dumps=lambda value: json.dumps(value) + "\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        if "containers" in request.query:
+            return await self._metrics_of_containers_too(request.query["containers"])
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+
+    async def _metrics_of_containers_too(self, which: str) -> web.Response:
+        if which != "1":
+            return web.Response(status=400, text="containers may only be 1, or left out\n")
+        theirs = await self._scraper.page(self._service.routes.table)
+        return web.Response(
+            body=generate_latest(self._registry) + theirs, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
+        )
+
+    async def _stop_scraping(self, _application: web.Application) -> None:
+        self._scraper.close()
 
     async def _start_drain(self, _request: web.Request) -> web.Response:
         self._drain.begin()
