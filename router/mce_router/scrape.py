@@ -8,8 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import httptools
 
@@ -23,7 +22,7 @@ from mce_router.invocation import UNTIL_CLOSE, Headers, ReplyHead
 ANSWER_SECONDS: Final = 2.0
 """For one container from connecting to the last byte of its answer, all of them at once."""
 READING_SECONDS: Final = 3.0
-"""For reading the answers, all of them in turn. Together well below the 10 s that Prometheus waits if not told
+"""For reading all answers, the smallest first. Together well below the 10 s that Prometheus waits if not told
 otherwise."""
 MAX_PAGE_BYTES: Final = 1 << 20
 """As sent, head and framing included."""
@@ -43,11 +42,19 @@ class _NoPage(Exception):  # noqa: N818 - names the thing that is wrong
     """A container gave no page that can be shown; the message says why and holds nothing of its answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Scrape:
+class _Answered(NamedTuple):
+    """What a container sent."""
+
+    body: bytes
+    cause: str
+    """Why there is no body; empty if there is one."""
+    seconds: float
+
+
+class _Scrape(NamedTuple):
     """What came of asking one container."""
 
-    ours: dict[str, str]
+    container: str
     page: Page
     cause: str
     """Why there is no page; empty if there is one."""
@@ -79,9 +86,10 @@ class Scraper:
             self._running.cancel()
 
     async def _make(self, table: RouteTable) -> bytes:
-        scrapes = await asyncio.gather(*(self._scrape(table, target) for target in table.targets))
+        answers = await asyncio.gather(*(self._ask(target) for target in table.targets))
+        scrapes = await self._read_all(table, answers)
         self._complain(scrapes)
-        body = bytearray(_report(scrapes).encode())
+        body = bytearray(_report(table, scrapes).encode())
         texts = exposition.merged([scrape.page for scrape in scrapes])
         while True:
             async with self._a_turn() as over:
@@ -92,37 +100,61 @@ class Scraper:
                 else:
                     return bytes(body)
 
+    async def _read_all(self, table: RouteTable, answers: list[_Answered]) -> list[_Scrape]:
+        """In the order of the table. Read one after the other, so that on a busy machine at least some are in time."""
+        deadline = self._clock() + READING_SECONDS
+        scrapes: dict[str, _Scrape] = {}
+        for target, answer in sorted(zip(table.targets, answers, strict=True), key=lambda pair: len(pair[1].body)):
+            started = self._clock()
+            page, cause = Page(_labels(table, target.name), MAX_SERIES), answer.cause
+            if not cause:
+                try:
+                    await self._read(answer.body, page, deadline)
+                except (_NoPage, UnreadablePage) as error:
+                    page, cause = Page({}, 0), str(error)
+            seconds = answer.seconds + self._clock() - started
+            scrapes[target.name] = _Scrape(target.name, page, cause, seconds)
+        return [scrapes[target.name] for target in table.targets]
+
+    async def _read(self, body: bytes, page: Page, deadline: float) -> None:
+        if body.count(b"\n") > MAX_PAGE_LINES:
+            raise _NoPage(f"more than {MAX_PAGE_LINES} lines")
+        try:
+            lines = _lines(body.decode())
+        except UnicodeDecodeError:
+            raise _NoPage("not UTF-8") from None
+        while True:
+            async with self._a_turn() as over:
+                for line in lines:
+                    page.add(line)
+                    if self._clock() > over:
+                        break
+                else:
+                    return
+            if self._clock() > deadline:
+                raise _NoPage(f"all answers together not read within {READING_SECONDS:g} s")
+
     def _complain(self, scrapes: list[_Scrape]) -> None:
         """Logs a cause once, until it changes."""
-        causes = {scrape.ours["container"]: scrape.cause for scrape in scrapes if scrape.cause}
+        causes = {scrape.container: scrape.cause for scrape in scrapes if scrape.cause}
         for name, cause in causes.items():
             if self._causes.get(name) != cause:
                 _log.warning("metrics of a container not shown", extra={"container": name, "cause": cause})
         self._causes = causes
 
-    async def _scrape(self, table: RouteTable, target: Target) -> _Scrape:
-        ours = {
-            "namespace": table.namespace,
-            "endpoint": table.endpoint,
-            "variant": table.variant,
-            "container": target.name,
-        }
+    async def _ask(self, target: Target) -> _Answered:
+        body, cause = b"", ""
         started = self._clock()
-        page, cause = Page(ours, 0), ""
         try:
-            page = await self._read(await self._fetch(target), ours)
-        except (_NoPage, UnreadablePage) as error:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                body = await self._get(target)
+        except TimeoutError:
+            cause = f"no whole answer within {ANSWER_SECONDS:g} s"
+        except _NoPage as error:
             cause = str(error)
         except (OSError, ValueError) as error:  # the second: a host name that is none
             cause = f"connection failed: {type(error).__name__}"
-        return _Scrape(ours, page, cause, self._clock() - started)
-
-    async def _fetch(self, target: Target) -> bytes:
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return await self._get(target)
-        except TimeoutError:
-            raise _NoPage(f"no whole answer within {ANSWER_SECONDS:g} s") from None
+        return _Answered(body, cause, self._clock() - started)
 
     async def _get(self, target: Target) -> bytes:
         """GET /metrics on a connection of its own; no redirect is followed, no compression asked for."""
@@ -149,31 +181,6 @@ class Scraper:
         finally:
             writer.transport.abort()
         return bytes(answer.body)
-
-    async def _read(self, body: bytes, ours: dict[str, str]) -> Page:
-        if body.count(b"\n") > MAX_PAGE_LINES:
-            raise _NoPage(f"more than {MAX_PAGE_LINES} lines")
-        try:
-            lines = _lines(body.decode())
-        except UnicodeDecodeError:
-            raise _NoPage("not UTF-8") from None
-        page = Page(ours, MAX_SERIES)
-        try:
-            async with asyncio.timeout(READING_SECONDS):
-                await self._add_all(lines, page)
-        except TimeoutError:
-            raise _NoPage(f"not read within {READING_SECONDS:g} s") from None
-        return page
-
-    async def _add_all(self, lines: Iterator[str], page: Page) -> None:
-        while True:
-            async with self._a_turn() as over:
-                for line in lines:
-                    page.add(line)
-                    if self._clock() > over:
-                        break
-                else:
-                    return
 
     @asynccontextmanager
     async def _a_turn(self) -> AsyncIterator[float]:
@@ -262,9 +269,19 @@ def _lines(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def _report(scrapes: list[_Scrape]) -> str:
+def _labels(table: RouteTable, container: str) -> dict[str, str]:
+    return {
+        "namespace": table.namespace,
+        "endpoint": table.endpoint,
+        "variant": table.variant,
+        "container": container,
+    }
+
+
+def _report(table: RouteTable, scrapes: list[_Scrape]) -> str:
+    ours = [_labels(table, scrape.container) for scrape in scrapes]
     return "".join(
-        exposition.gauge(name, text, [(scrape.ours, value) for scrape, value in zip(scrapes, values, strict=True)])
+        exposition.gauge(name, text, zip(ours, values, strict=True))
         for name, text, values in (
             (
                 "mce_container_scrape_success",
