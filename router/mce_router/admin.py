@@ -11,9 +11,11 @@ from aiohttp import web
 
 from mce_api import names
 from mce_api.routes import RouteTable
+from mce_kit import clock
 from mce_router import exposition, report
 from mce_router.drain import Drain
 from mce_router.report import Report
+from mce_router.scrape import Scraper
 from mce_router.settings import Address
 
 _HOOK_PATIENCE_SECONDS: Final = 1.0
@@ -58,6 +60,7 @@ class Admin:
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
+        self._scraper = Scraper(clock.system().monotonic)
 
     def application(self) -> web.Application:
         """The routes."""
@@ -73,6 +76,7 @@ class Admin:
                 web.get("/prestop/{name}", self._prestop),
             ]
         )
+        made.on_shutdown.append(self._stop_scraping)
         return made
 
     async def _healthz(self, _request: web.Request) -> web.Response:
@@ -91,9 +95,17 @@ class Admin:
         return web.json_response(body, dumps=lambda value: json.dumps(value) + "\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        state = await self._subject.report()
-        body, kind = exposition.text(state.samples, self._subject.table, request.headers.get("Accept", ""))
-        return web.Response(body=body, headers={"Content-Type": kind})
+        state, table, theirs = await self._subject.report(), self._subject.table, b""
+        accept = request.headers.get("Accept", "")
+        if "containers" in request.query:
+            if request.query["containers"] != "1":
+                return web.Response(status=400, text="containers may only be 1, or left out\n")
+            theirs, accept = await self._scraper.page(table), ""  # theirs is in the plain format
+        body, kind = exposition.text(state.samples, table, accept)
+        return web.Response(body=body + theirs, headers={"Content-Type": kind})
+
+    async def _stop_scraping(self, _application: web.Application) -> None:
+        self._scraper.close()
 
     async def _start_drain(self, _request: web.Request) -> web.Response:
         self._subject.drain.begin()
