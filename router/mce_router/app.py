@@ -19,6 +19,7 @@ from mce_router.health import Health
 from mce_router.server import CallerConnection
 from mce_router.service import Service
 from mce_router.settings import Settings
+from mce_router.tracing import Tracer
 
 _log: Final = logging.getLogger(__name__)
 _TICK_SECONDS: Final = 0.1
@@ -28,11 +29,12 @@ _BACKLOG: Final = 1024
 class Router:
     """One running router."""
 
-    def __init__(self, settings: Settings, table: RouteTable) -> None:
+    def __init__(self, settings: Settings, table: RouteTable, tracer: Tracer | None) -> None:
         self._settings = settings
         metrics = series.Metrics()
         health = Health(pings.ping)
         self.service = Service(table, settings, metrics, health, time.perf_counter)
+        self.service.tracer = tracer
         metrics.inflight_of = self.service.inflight
         metrics.healthy_of = health.is_healthy
         self._registry = series.registry(metrics)

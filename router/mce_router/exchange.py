@@ -15,6 +15,7 @@ from mce_router import headers, rescue
 from mce_router import reply as replies
 from mce_router.invocation import CHUNKED, Invocation, Kind, ReplyHead
 from mce_router.service import Service
+from mce_router.tracing import CALLER_LOST, Trace
 from mce_router.upstream import HIGH_WATER_BYTES, Upstream
 
 ERROR_BODY_BYTES: Final = 4096
@@ -63,6 +64,7 @@ class Exchange:
     _answering = False
     _chunked = False
     _over = False
+    _trace: Trace | None = None
     body_complete = False
     deadline = 0.0
 
@@ -84,6 +86,10 @@ class Exchange:
             self._fail(parsed, close=True)
             return
         self._invocation = parsed
+        if service.tracer is not None and parsed.kind is Kind.INVOKE:
+            self._trace = service.tracer.request(
+                parsed.traceparent, parsed.tracestate, self._request_id, self._table.endpoint, parsed.endpoint
+            )
         if parsed.length > self._table.limits.max_request_bytes:
             self._fail(self._too_large(parsed.length), close=True)
             return
@@ -151,6 +157,8 @@ class Exchange:
     def caller_lost(self) -> None:
         """The caller is gone: nobody wants the answer, the container must stop working on it."""
         if not self._over:
+            if self._trace is not None:
+                self._trace.done(status=200 if self._answering else 0, reason=CALLER_LOST)
             self._finish(None)
 
     # --- 3. one step: a request to one container
@@ -163,6 +171,8 @@ class Exchange:
         self._step_started = service.clock()
         self.deadline = self._step_started + target.invocation_timeout_seconds
         service.metrics.container_called(target.name)
+        assert self._invocation is not None  # noqa: S101 - set before any step starts
+        lines += self._invocation.trace if self._trace is None else self._trace.hop(target.name)
         self._waiting.insert(0, headers.container_request(pool.host_line, lines, length))
         if body:
             self._waiting.append(body)
@@ -306,6 +316,9 @@ class Exchange:
         """Gives the connection back and counts the time."""
         seconds = self._service.clock() - self._step_started
         self._model_seconds += seconds
+        if self._trace is not None:
+            assert self._reply is not None  # noqa: S101 - a step ends after its reply began
+            self._trace.hop_done(status=self._reply.status, reason="")
         self._service.metrics.container_answered(self._targets[self._step].name, seconds)
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
@@ -382,12 +395,20 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.release(reusable=False)
+        if self._trace is not None:
+            self._end_trace(self._trace, failure)
         seconds = self._service.clock() - self._started
         self._service.finished(self, self._targets if was_forwarding else (), failure, seconds, self._model_seconds)
         if cut:
             self._caller.abort()
         else:
             self._caller.answered(close=self._closes() if close is None else close)
+
+    def _end_trace(self, trace: Trace, failure: Failure | None) -> None:
+        if isinstance(failure, ModelFailure):
+            trace.hop_done(status=failure.original_status, reason=failure.reason.value)
+        status = 200 if self._answering or failure is None else errors.TABLE[failure.reason].status
+        trace.done(status=status, reason=failure.reason.value if failure is not None else "")
 
     def refuse(self, refusal: Refusal) -> None:
         """Ends the exchange because of what its connection did (a malformed body, a stall)."""

@@ -41,11 +41,16 @@ class Invocation(NamedTuple):
     target: str
     """Validated target hostname; empty: none given."""
     forwarded: bytes
-    """Header lines for the first container, each ended by CRLF: the canonical form, never the bytes received."""
+    """Header lines for the first container, each ended by CRLF: the canonical form, never the bytes received; without
+    `trace`."""
     accept: bytes
     content_type: bytes
     passed: bytes
-    """Header lines for every container of a chain (custom attributes, ids, trace context)."""
+    """Header lines for every container of a chain (custom attributes, ids)."""
+    trace: bytes
+    """The caller's trace context as header lines for every container, unless the router makes spans of its own."""
+    traceparent: bytes
+    tracestate: bytes
     length: int
     """Bytes of body, or `CHUNKED`."""
     keep_alive: bool

@@ -35,7 +35,7 @@ class _Collected:
         self.length = 0
         self.seen: set[bytes] = set()
         self.target = b""
-        self.passed: list[bytes] = []
+        self.passed: dict[bytes, bytes] = {}
 
 
 def invocation(head: RequestHead, variant: str) -> Invocation | Refusal:
@@ -65,7 +65,10 @@ def invocation(head: RequestHead, variant: str) -> Invocation | Refusal:
     keep_alive = b"keep-alive" in connection if http_1_0 else b"close" not in connection
     content_type = header_rules.line(b"content-type", found.content_type) if found.content_type else b""
     accept = header_rules.line(b"accept", found.accept) if found.accept else b""
-    passed = b"".join(found.passed)
+    traceparent, tracestate = found.passed.pop(b"traceparent", b""), found.passed.pop(b"tracestate", b"")
+    trace = header_rules.line(b"traceparent", traceparent) if traceparent else b""
+    trace += header_rules.line(b"tracestate", tracestate) if tracestate else b""
+    passed = b"".join([header_rules.line(*item) for item in found.passed.items()])
     return Invocation(
         kind,
         endpoint,
@@ -74,6 +77,9 @@ def invocation(head: RequestHead, variant: str) -> Invocation | Refusal:
         accept,
         found.content_type,
         passed,
+        trace,
+        traceparent,
+        tracestate,
         found.length,
         keep_alive,
         found.expects and not http_1_0,
@@ -144,7 +150,7 @@ def _take(found: _Collected, name: bytes, value: bytes, variant: str) -> Refusal
     elif name == b"accept":
         found.accept = value
     else:
-        found.passed.append(header_rules.line(name, value))
+        found.passed[name] = value
     return None
 
 

@@ -12,6 +12,7 @@ from mce_router.invocation import Invocation
 from mce_router.metrics import Metrics
 from mce_router.route import Routes
 from mce_router.settings import Settings
+from mce_router.tracing import Tracer
 from mce_router.upstream import Pool
 
 _MOST_KNOWN_HEADS: Final = 256
@@ -38,6 +39,7 @@ class Service:
         self.metrics = metrics
         self.health = health
         self.draining = False
+        self.tracer: Tracer | None = None
         self.exchanges: set[InFlight] = set()
         self._pools: dict[tuple[str, str, int], Pool] = {}
         self._current_pools: dict[str, Pool] = {}

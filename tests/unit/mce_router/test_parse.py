@@ -83,9 +83,9 @@ def test_only_modelled_headers_go_on_and_in_canonical_form() -> None:
         )
     )
     assert invocation.forwarded == (
-        b"content-type: application/json\r\naccept: text/csv\r\n"
-        b"x-amzn-sagemaker-custom-attributes: trace=1\r\ntraceparent: 00-1-2-01\r\n"
+        b"content-type: application/json\r\naccept: text/csv\r\nx-amzn-sagemaker-custom-attributes: trace=1\r\n"
     )
+    assert invocation.trace == b"traceparent: 00-1-2-01\r\n"
 
 
 @pytest.mark.parametrize(
