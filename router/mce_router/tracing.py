@@ -80,7 +80,7 @@ def make(environment: Mapping[str, str]) -> Tracer | None:
         return None
     _check(environment)
     try:
-        from mce_router import spans  # noqa: PLC0415 - half a second that only a traced router pays
+        from mce_router import spans  # noqa: PLC0415 - a third of a second that only a traced router pays
     except ModuleNotFoundError as error:
         raise InvalidTracing(
             f"{variable} asks for traces, but OpenTelemetry is not installed ({error.name} is missing): "
