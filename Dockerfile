@@ -21,14 +21,14 @@ COPY pyproject.toml uv.lock README.md LICENSE ./
 
 # The libraries first, from the lock alone: an edit of the sources does not fetch them again.
 FROM build AS build-router
-RUN /opt/uv/bin/uv sync --frozen --no-dev --no-install-project --extra router
+RUN /opt/uv/bin/uv sync --frozen --no-dev --no-install-project --extra router --extra otel
 COPY api api
 COPY kit kit
 COPY operator operator
 COPY router router
 COPY local local
 COPY cli cli
-RUN /opt/uv/bin/uv sync --frozen --no-dev --no-editable --extra router
+RUN /opt/uv/bin/uv sync --frozen --no-dev --no-editable --extra router --extra otel
 
 FROM build AS build-operator
 RUN /opt/uv/bin/uv sync --frozen --no-dev --no-install-project --extra operator

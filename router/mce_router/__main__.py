@@ -1,5 +1,6 @@
 """`python -m mce_router`: reads the settings and the table, runs the router, exits."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -7,17 +8,18 @@ import uvloop
 
 from mce_api.routes import InvalidRouteTable
 from mce_kit import logs
-from mce_router import app, supervisor
+from mce_router import app, supervisor, tracing
 from mce_router import settings as command_line
 from mce_router import table as tables
 from mce_router.settings import Settings
 from mce_router.supervisor import StartError
+from mce_router.tracing import InvalidTracing, Tracer
 
 
-async def _serve(settings: Settings, arguments: Sequence[str]) -> None:
+async def _serve(settings: Settings, arguments: Sequence[str], tracer: Tracer | None) -> None:
     table = tables.load(settings.table, settings.workers)
     if settings.workers == 1:
-        await app.run(settings, table)
+        await app.run(settings, table, tracer)
     else:
         await supervisor.run(settings, arguments, table)
 
@@ -28,10 +30,18 @@ def main() -> int:
     settings = command_line.parse(arguments)
     logs.configure(settings.log_level)
     try:
-        uvloop.run(_serve(settings, arguments))
+        tracer = tracing.make(os.environ)  # of several workers each one has its own; here it is only checked
+    except InvalidTracing as error:
+        sys.stderr.write(f"mce_router: {error}\n")
+        return 1
+    try:
+        uvloop.run(_serve(settings, arguments, tracer))
     except (InvalidRouteTable, StartError, OSError) as error:
         sys.stderr.write(f"mce_router: {app.complaint(error)}\n")
         return 1
+    finally:
+        if tracer is not None:
+            tracer.close(tracing.CLOSE_SECONDS)
     return 0
 
 

@@ -22,6 +22,7 @@ from mce_router.report import Report
 from mce_router.server import CallerConnection
 from mce_router.service import Service
 from mce_router.settings import Address, Settings
+from mce_router.tracing import Tracer
 
 if TYPE_CHECKING:
     from aiohttp.web import AppRunner
@@ -36,7 +37,7 @@ _BACKLOG: Final = 1024
 class Router:
     """The data port and all behind it, in one process."""
 
-    def __init__(self, settings: Settings, table: RouteTable) -> None:
+    def __init__(self, settings: Settings, table: RouteTable, tracer: Tracer | None) -> None:
         self._settings = settings
         health = Health(pings.ping)
         self.service = Service(table, settings, Metrics(), health, time.perf_counter)
@@ -44,6 +45,7 @@ class Router:
             everything = settings.access_log == "all"
             dropped = self.service.metrics.log_dropped
             self.service.access = AccessLog(clock.system().utc, dropped, everything=everything)
+        self.service.tracer = tracer
         self._connections: set[CallerConnection] = set()
         self._gauges = Gauges(
             inflight=self.service.admission.inflight,
@@ -158,13 +160,13 @@ def complaint(error: Exception) -> str:
     return f"can not listen: {error}" if isinstance(error, OSError) else str(error)
 
 
-async def run(settings: Settings, table: RouteTable) -> None:
+async def run(settings: Settings, table: RouteTable, tracer: Tracer | None) -> None:
     """One process that serves until a drain is done or a second signal comes.
 
     Raises:
         OSError: if it can not listen on both ports.
     """
-    router = Router(settings, table)
+    router = Router(settings, table, tracer)
     router.drain.heed_signals()
     runner = watching = None
     try:

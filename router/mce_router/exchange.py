@@ -17,7 +17,7 @@ from mce_router import reply as replies
 from mce_router.answer import Form
 from mce_router.invocation import CHUNKED, Invocation, Kind, ReplyHead
 from mce_router.service import Service
-from mce_router.tracing import Trace
+from mce_router.tracing import CALLER_GONE, Trace
 from mce_router.upstream import HIGH_WATER_BYTES, Upstream
 
 ERROR_BODY_BYTES: Final = 4096
@@ -125,6 +125,10 @@ class Exchange:
             self._fail(parsed, close=True)
             return
         self._invocation = parsed
+        if service.tracer is not None and parsed.kind is not _PING:
+            self._trace = service.tracer.request(
+                parsed.traceparent, parsed.tracestate, self._request_id, self._table.endpoint, parsed.endpoint
+            )
         if parsed.length > self._table.limits.max_request_bytes:
             self._fail(self._too_large(parsed.length), close=True)
             return
@@ -247,10 +251,6 @@ class Exchange:
         self._step = 0
         now = service.clock()
         self._total_deadline = now + service.total_seconds
-        if service.tracer is not None:
-            self._trace = service.tracer.request(
-                invocation.traceparent, invocation.tracestate, self._request_id, self._table.endpoint
-            )
         alone = len(self._targets) == 1
         if alone and self._trace is None:
             lines = invocation.forwarded
@@ -607,7 +607,10 @@ class Exchange:
         if log is not None and (failure is not None or gone or log.everything):
             self._log(log, failure, seconds, cut=cut, gone=gone)
         if self._trace is not None:
-            self._trace.done(status=self._status(failure), reason=_cause(failure, gone=gone))
+            cause = _cause(failure, gone=gone)
+            if isinstance(failure, ModelFailure):
+                self._trace.hop_done(status=failure.original_status, reason=cause)
+            self._trace.done(status=self._status(failure), reason=cause)
 
     def _status(self, failure: Failure | None) -> int:
         """What the caller saw; 0 if it left before."""
@@ -653,5 +656,5 @@ def _chunk(data: bytes) -> bytes:
 def _cause(failure: Failure | None, *, gone: bool) -> str:
     """One word for why there was no good answer; empty if there was one."""
     if gone:
-        return "CallerGone"
+        return CALLER_GONE
     return failure.reason.value if failure is not None else ""

@@ -6,6 +6,7 @@ SIGKILL: the supervisor alone decides. When the supervisor is gone, it ends at o
 
 import asyncio
 import dataclasses
+import os
 import signal
 import socket
 import sys
@@ -16,18 +17,20 @@ import uvloop
 from mce_api import routes
 from mce_api.routes import InvalidRouteTable
 from mce_kit import logs, tasks
-from mce_router import app, control
+from mce_router import app, control, tracing
 from mce_router import settings as command_line
 from mce_router.app import Router
 from mce_router.control import Handler
 from mce_router.settings import Settings
+from mce_router.tracing import Tracer
 
 
 class Worker:
     """Answers the supervisor's questions. `serve` is the first one, the others come only after its answer."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tracer: Tracer | None) -> None:
         self._settings = settings
+        self._tracer = tracer
         self._router: Router | None = None
         self._ended = asyncio.Event()
 
@@ -55,7 +58,7 @@ class Worker:
     async def _serve(self, table: str) -> str:
         """Opens the data port; says why it could not, or nothing."""
         try:
-            router = Router(self._settings, routes.parse(table))
+            router = Router(self._settings, routes.parse(table), self._tracer)
             await router.open()
         except (InvalidRouteTable, OSError) as error:
             return app.complaint(error)
@@ -85,7 +88,12 @@ def main() -> int:
         signal.signal(number, signal.SIG_IGN)
     settings = command_line.parse(sys.argv[1:])
     logs.configure(settings.log_level)
-    uvloop.run(Worker(settings).run())
+    tracer = tracing.make(os.environ)  # the supervisor has checked it
+    try:
+        uvloop.run(Worker(settings, tracer).run())
+    finally:
+        if tracer is not None:
+            tracer.close(tracing.CLOSE_SECONDS)
     return 0
 
 

@@ -111,14 +111,17 @@ class Router:
 
 
 @contextmanager
-def router(tmp_path: Path, table: dict[str, Any], *options: str, ready: bool = True) -> Iterator[Router]:
+def router(
+    tmp_path: Path, table: dict[str, Any], *options: str, ready: bool = True, env: dict[str, str] | None = None
+) -> Iterator[Router]:
     """A router process on free ports; with `ready` it is ready when this returns."""
     path = tmp_path / "table.json"
     path.write_text(json.dumps(table))
     port, admin = free_port(), free_port()
     arguments = ("--table", str(path), "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}")
     log = tmp_path / "router.log"
-    with process(sys.executable, "-m", "mce_router", *arguments, "--drain-seconds", "0.3", *options, log=log) as child:
+    command = (sys.executable, "-m", "mce_router", *arguments, "--drain-seconds", "0.3", *options)
+    with process(*command, log=log, **(env or {})) as child:
         running = Router(child, port, admin, path, log)
         wait_until("router is up", lambda: get(f"{running.admin_url}/healthz")[0] == 200 or child.poll() is not None)
         if ready:

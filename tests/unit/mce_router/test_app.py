@@ -42,7 +42,7 @@ def router() -> Router:
     address = Address(host="127.0.0.1", port=0)
     settings = Settings(table=Path("none"), listen=address, admin=address)
     table = RouteTable(namespace="n", endpoint="e", mode="Direct", targets=(Target(name="a", port=1),))
-    return Router(settings, table)
+    return Router(settings, table, None)
 
 
 async def test_a_request_whose_timeout_fails_is_logged_once_and_the_others_time_out(

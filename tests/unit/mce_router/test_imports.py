@@ -7,7 +7,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.mark.parametrize("package", ["kopf", "kubernetes", "botocore", "yaml", "typer"])
+@pytest.mark.parametrize("package", ["kopf", "kubernetes", "botocore", "yaml", "typer", "opentelemetry", "requests"])
 def test_the_router_loads_nothing_that_it_does_not_use(package: str) -> None:
     code = f"import sys, mce_router.__main__, mce_router.admin, mce_router.worker; sys.exit({package!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
