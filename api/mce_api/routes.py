@@ -8,7 +8,15 @@ import json
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from mce_api import wire
@@ -31,6 +39,13 @@ class Target(_Part):
     )
     max_concurrency: int = Field(default=0, ge=0)
     """Requests in flight to this container; above it 429. 0: no cap."""
+    uid: int | None = Field(default=None, ge=0)
+    """The user that alone may answer on `port`, in the router's user namespace. None: whoever listens."""
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        members: dict[str, Any] = dump(self)
+        return {name: value for name, value in members.items() if name != "uid" or value is not None}
 
 
 class Limits(_Part):

@@ -79,6 +79,7 @@ class Admin:
             "variant": table.variant,
             "mode": table.mode,
             "draining": service.draining,
+            "listenerCheck": service.guard.method,
             "targets": targets,
         }
         return web.json_response(body, dumps=lambda value: json.dumps(value) + "\n")

@@ -1,6 +1,7 @@
 """Composition root: builds the parts of one router, opens the ports, runs until told to stop."""
 
 import asyncio
+import functools
 import logging
 import signal
 import time
@@ -11,11 +12,13 @@ from aiohttp import web
 from mce_api.routes import RouteTable
 from mce_kit import tasks
 from mce_router import health as pings
+from mce_router import listener
 from mce_router import metrics as series
 from mce_router import table as tables
 from mce_router.admin import Admin
 from mce_router.drain import Drain
 from mce_router.health import Health
+from mce_router.listener import Guard
 from mce_router.server import CallerConnection
 from mce_router.service import Service
 from mce_router.settings import Settings
@@ -31,8 +34,9 @@ class Router:
     def __init__(self, settings: Settings, table: RouteTable) -> None:
         self._settings = settings
         metrics = series.Metrics()
-        health = Health(pings.ping)
-        self.service = Service(table, settings, metrics, health, time.perf_counter)
+        guard = Guard(listener.kernel())
+        health = Health(functools.partial(pings.ping, guard))
+        self.service = Service(table, settings, metrics, health, guard, time.perf_counter)
         metrics.inflight_of = self.service.inflight
         metrics.healthy_of = health.is_healthy
         self._registry = series.registry(metrics)
@@ -63,6 +67,8 @@ class Router:
         table = self.service.routes.table
         facts = {"listen": str(listen), "admin": str(admin), "endpoint": table.endpoint, "mode": table.mode}
         _log.info("router started", extra=facts)
+        if self.service.guard.method == "off" and any(target.uid is not None for target in table.targets):
+            _log.warning("the kernel does not say who listens on a port: containers are taken for who they should be")
         try:
             await self._until_stopped()
         finally:
@@ -71,6 +77,7 @@ class Router:
             self.service.health.stop()
             server.close()
             await runner.cleanup()
+            self.service.guard.close()
 
     async def _until_stopped(self) -> None:
         drained = tasks.spawn(self.drain.wait(), name="wait for drain")

@@ -9,12 +9,15 @@ from mce_api.errors import Failure, Reason, Refusal
 from mce_api.routes import RouteTable, Target
 from mce_router.health import Health
 from mce_router.invocation import Invocation
+from mce_router.listener import Guard
 from mce_router.metrics import Metrics
 from mce_router.route import Routes
 from mce_router.settings import Settings
 from mce_router.upstream import Pool
 
 _MOST_KNOWN_HEADS: Final = 256
+_Key = tuple[str, str, int, int | None]
+"""What makes two targets of two tables one container, whose connections stay: name, host, port, user."""
 
 
 class InFlight(Protocol):
@@ -31,15 +34,22 @@ class Service:
     """The shared state of one router process; lives on one event loop."""
 
     def __init__(
-        self, table: RouteTable, settings: Settings, metrics: Metrics, health: Health, clock: Callable[[], float]
+        self,
+        table: RouteTable,
+        settings: Settings,
+        metrics: Metrics,
+        health: Health,
+        guard: Guard,
+        clock: Callable[[], float],
     ) -> None:
         self.clock = clock
+        self.guard = guard
         self.settings = settings
         self.metrics = metrics
         self.health = health
         self.draining = False
         self.exchanges: set[InFlight] = set()
-        self._pools: dict[tuple[str, str, int], Pool] = {}
+        self._pools: dict[_Key, Pool] = {}
         self._current_pools: dict[str, Pool] = {}
         """The pools of the table in use by name: what nearly every request needs, without making a key."""
         self._inflight: dict[str, int] = {}
@@ -62,7 +72,7 @@ class Service:
         self._current_pools = {}
         for target in table.targets:
             pool = self._current_pools[target.name] = self.pool(target)
-            pool.target = target  # same name, host and port; its limits may be new
+            pool.target = target  # the same container; its limits may be new
         busy = {name: count for name, count in self._inflight.items() if count}  # a name may go and come back
         self._inflight = {target.name: 0 for target in table.targets} | busy
         self.metrics.use(table)
@@ -88,7 +98,7 @@ class Service:
         pool = self._pools.get(key)
         if pool is None:
             timeout = self.settings.connect_timeout_seconds
-            pool = self._pools[key] = Pool(target, clock=self.clock, connect_timeout=timeout)
+            pool = self._pools[key] = Pool(target, clock=self.clock, connect_timeout=timeout, guard=self.guard)
         return pool
 
     def admit(self, targets: tuple[Target, ...]) -> Refusal | None:
@@ -154,8 +164,8 @@ class Service:
                 self._pools.pop(key).close()  # an exchange of an older table asked for it
 
 
-def _key(target: Target) -> tuple[str, str, int]:
-    return (target.name, target.host, target.port)
+def _key(target: Target) -> _Key:
+    return (target.name, target.host, target.port, target.uid)
 
 
 def _uuid_prefix() -> bytes:

@@ -30,6 +30,14 @@ def test_limits_and_availability_have_defaults() -> None:
     assert table.targets[0].host == "127.0.0.1"
 
 
+def test_a_user_is_in_the_text_only_where_one_is_known() -> None:
+    table = TABLE.model_copy(update={"targets": (Target(name="a", port=1, uid=20000), Target(name="b", port=2))})
+    known, unknown = json.loads(routes.dump(table))["targets"]
+    assert known["uid"] == 20000
+    assert "uid" not in unknown
+    assert routes.parse(routes.dump(table)) == table
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
@@ -38,6 +46,7 @@ def test_limits_and_availability_have_defaults() -> None:
         pytest.param({"targets": []}, "targets: .*at least 1", id="no-target"),
         pytest.param({"targets": [{"name": "a", "port": 0}]}, r"targets\[0\]\.port", id="port-zero"),
         pytest.param({"targets": [{"name": "a", "port": "1"}]}, r"targets\[0\]\.port", id="port-string"),
+        pytest.param({"targets": [{"name": "a", "port": 1, "uid": -1}]}, r"targets\[0\]\.uid", id="uid-negative"),
         pytest.param({"targets": [{"name": f"c{i}", "port": i + 1} for i in range(16)]}, "at most 15", id="sixteen"),
         pytest.param({"targets": [{"name": "a", "port": 1}, {"name": "a", "port": 2}]}, "names must be", id="twice"),
         pytest.param({"targets": [{"name": "a", "port": 1}, {"name": "b", "port": 1}]}, "share a host", id="ports"),
