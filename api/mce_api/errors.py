@@ -52,6 +52,7 @@ class Reason(StrEnum):
     SERVER_ERROR = "ServerErrorFromModel"
     MODEL_TIMEOUT = "ModelTimeout"
     MODEL_UNREACHABLE = "ModelUnreachable"
+    MODEL_IMPOSTOR = "ModelImpostor"
     MODEL_BROKE_OFF = "ModelBrokeOff"
     MODEL_BAD_REPLY = "ModelBadReply"
     MODEL_HEADERS_TOO_LARGE = "ModelHeadersTooLarge"
@@ -98,6 +99,7 @@ TABLE: Final[dict[Reason, Row]] = {
     Reason.SERVER_ERROR: Row(Code.MODEL_ERROR, 424, "INTERNAL_FAILURE_FROM_MODEL"),
     Reason.MODEL_TIMEOUT: Row(Code.MODEL_ERROR, 424, "INTERNAL_FAILURE_FROM_MODEL"),
     Reason.MODEL_UNREACHABLE: Row(Code.MODEL_ERROR, 424, "INTERNAL_FAILURE_FROM_MODEL"),
+    Reason.MODEL_IMPOSTOR: Row(Code.MODEL_ERROR, 424, "INTERNAL_FAILURE_FROM_MODEL"),
     Reason.MODEL_BROKE_OFF: Row(Code.MODEL_ERROR, 424, "INTERNAL_FAILURE_FROM_MODEL"),
     Reason.MODEL_BAD_REPLY: Row(Code.MODEL_ERROR, 424, "INTERNAL_FAILURE_FROM_MODEL"),
     Reason.MODEL_HEADERS_TOO_LARGE: Row(Code.MODEL_ERROR, 424, "INTERNAL_FAILURE_FROM_MODEL"),
@@ -222,6 +224,16 @@ def model_unreachable(container: str, detail: str) -> ModelFailure:
         container,
         f"Received server error (0) from {container}: could not connect ({detail}). The container is down, is still "
         f"starting, or does not listen on the port it was given ({wire.BIND_TO_PORT}).",
+    )
+
+
+def model_impostor(container: str, detail: str) -> ModelFailure:
+    """A process of another user listens where a container should."""
+    return ModelFailure(
+        Reason.MODEL_IMPOSTOR,
+        container,
+        f"Received server error (0) from {container}: somebody else listens in its place ({detail}). Nothing was sent "
+        f"there. Another container of the pod uses its port, which is its own ({wire.BIND_TO_PORT}).",
     )
 
 

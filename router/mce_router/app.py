@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,10 +14,12 @@ from mce_api.routes import RouteTable
 from mce_kit import clock, tasks
 from mce_router import drain as leaving
 from mce_router import health as pings
+from mce_router import listener
 from mce_router import table as tables
 from mce_router.access import AccessLog
 from mce_router.drain import Drain
 from mce_router.health import Health
+from mce_router.listener import Guard
 from mce_router.metrics import Gauges, Metrics
 from mce_router.report import Report
 from mce_router.server import CallerConnection
@@ -39,8 +42,9 @@ class Router:
 
     def __init__(self, settings: Settings, table: RouteTable, tracer: Tracer | None) -> None:
         self._settings = settings
-        health = Health(pings.ping)
-        self.service = Service(table, settings, Metrics(), health, time.perf_counter)
+        guard = Guard(listener.kernel())
+        health = Health(functools.partial(pings.ping, guard))
+        self.service = Service(table, settings, Metrics(), health, guard, time.perf_counter)
         if settings.access_log != "off":
             everything = settings.access_log == "all"
             dropped = self.service.metrics.log_dropped
@@ -82,6 +86,8 @@ class Router:
             reuse_port=self._settings.workers > 1,
         )
         self.service.health.watch()
+        if self.service.guard.method == "off" and any(target.uid is not None for target in self.table.targets):
+            _log.warning("the kernel does not say who listens on a port: containers are taken for who they should be")
         self._ticking = tasks.spawn(self._tick(), name="tick")
 
     def close(self) -> None:
@@ -91,6 +97,7 @@ class Router:
         if self._server is not None:
             self._server.close()
         self.service.health.stop()
+        self.service.guard.close()
         if self.service.access is not None:
             self.service.access.close()
 
@@ -105,6 +112,7 @@ class Router:
         return Report(
             ready=service.is_ready(),
             draining=service.draining,
+            listener_check=service.guard.method,
             vitals={name: (vital.state.value, vital.last_error) for name, vital in service.health.vitals().items()},
             samples=service.metrics.snapshot(self._gauges),
         )

@@ -14,6 +14,7 @@ from typing import Final
 from mce_api import wire
 from mce_api.routes import RouteTable, Target
 from mce_kit import tasks
+from mce_router.listener import Guard, Impostor
 
 _STARTING_INTERVAL_SECONDS: Final = 0.25
 _UNHEALTHY_INTERVAL_SECONDS: Final = 1.0
@@ -133,12 +134,13 @@ def _place(target: Target) -> tuple[str, str, int]:
     return (target.name, target.host, target.port)
 
 
-async def ping(target: Target) -> str:
+async def ping(guard: Guard, target: Target) -> str:
     """One GET /ping on a connection of its own, within 2 s; only the status line of the answer is read."""
     try:
         async with asyncio.timeout(wire.PING_TIMEOUT_SECONDS):
             reader, writer = await asyncio.open_connection(target.host, target.port, limit=4096)
             try:
+                await guard.check(target, writer.transport)
                 request = f"GET /ping HTTP/1.1\r\nhost: {target.host}:{target.port}\r\nconnection: close\r\n\r\n"
                 writer.write(request.encode())
                 line = await reader.readuntil(b"\n")
@@ -146,6 +148,8 @@ async def ping(target: Target) -> str:
                 writer.transport.abort()
     except TimeoutError:
         return f"no answer to GET /ping on port {target.port} within {wire.PING_TIMEOUT_SECONDS:g} s"
+    except Impostor as stranger:
+        return str(stranger)
     except ConnectionRefusedError:
         return f"nothing listens on port {target.port}"
     except (OSError, UnicodeError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:

@@ -18,6 +18,8 @@ class Report:
 
     ready: bool
     draining: bool
+    listener_check: str
+    """How the kernel is asked who listens on a port: netlink, proc or off."""
     vitals: dict[str, tuple[str, str]]
     """State and last error by container."""
     samples: Samples
@@ -41,6 +43,7 @@ def together(reports: Sequence[Report], absent: Sequence[str], more: Iterable[Sa
     return Report(
         ready=bool(reports) and not absent and all(report.ready for report in reports),
         draining=draining,
+        listener_check=next((report.listener_check for report in reports), ""),
         vitals=vitals,
         samples=metrics.merged((*(report.samples for report in reports), *more)),
         absent=tuple(absent),
@@ -88,5 +91,6 @@ def targets(report: Report, table: RouteTable) -> dict[str, Any]:
         "variant": table.variant,
         "mode": table.mode,
         "draining": report.draining,
+        "listenerCheck": report.listener_check,
         "targets": rows,
     }

@@ -13,6 +13,7 @@ from mce_router.access import AccessLog
 from mce_router.admission import Admission, Memory
 from mce_router.health import Health
 from mce_router.invocation import Invocation
+from mce_router.listener import Guard
 from mce_router.metrics import Metrics
 from mce_router.route import Routes
 from mce_router.settings import Settings
@@ -21,6 +22,8 @@ from mce_router.upstream import Pool
 
 _log: Final = logging.getLogger(__name__)
 _MOST_KNOWN_HEADS: Final = 256
+_Key = tuple[str, str, int, int | None]
+"""What makes two targets of two tables one container, whose connections stay: name, host, port, user."""
 
 
 class InFlight(Protocol):
@@ -43,9 +46,16 @@ class Service:
     """The shared state of one router process; lives on one event loop."""
 
     def __init__(
-        self, table: RouteTable, settings: Settings, metrics: Metrics, health: Health, clock: Callable[[], float]
+        self,
+        table: RouteTable,
+        settings: Settings,
+        metrics: Metrics,
+        health: Health,
+        guard: Guard,
+        clock: Callable[[], float],
     ) -> None:
         self.clock = clock
+        self.guard = guard
         self.settings = settings
         self.metrics = metrics
         self.health = health
@@ -55,7 +65,7 @@ class Service:
         self.memory = Memory(settings.max_buffered_bytes)
         self.access: AccessLog | None = None
         self.tracer: Tracer | None = None
-        self._pools: dict[tuple[str, str, int], Pool] = {}
+        self._pools: dict[_Key, Pool] = {}
         self._current_pools: dict[str, Pool] = {}
         """The pools of the table in use by name: what nearly every request needs, without making a key."""
         self._sequence = 0
@@ -77,7 +87,7 @@ class Service:
         self._current_pools = {}
         for target in table.targets:
             pool = self._current_pools[target.name] = self.pool(target)
-            pool.target = target  # same name, host and port; its limits may be new
+            pool.target = target  # the same container; its limits may be new
         self.total_seconds = _total_seconds(table)
         self.metrics.use(table)
         self.health.use(table)
@@ -103,7 +113,7 @@ class Service:
         pool = self._pools.get(key)
         if pool is None:
             timeout = self.settings.connect_timeout_seconds
-            pool = self._pools[key] = Pool(target, clock=self.clock, connect_timeout=timeout)
+            pool = self._pools[key] = Pool(target, clock=self.clock, connect_timeout=timeout, guard=self.guard)
         return pool
 
     def shed(self, targets: tuple[Target, ...]) -> Refusal | None:
@@ -156,8 +166,8 @@ def _total_seconds(table: RouteTable) -> float:
     )
 
 
-def _key(target: Target) -> tuple[str, str, int]:
-    return (target.name, target.host, target.port)
+def _key(target: Target) -> _Key:
+    return (target.name, target.host, target.port, target.uid)
 
 
 def _uuid_prefix() -> bytes:

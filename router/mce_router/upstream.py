@@ -18,6 +18,7 @@ from mce_api.routes import Target
 from mce_kit import tasks
 from mce_router import reply
 from mce_router.invocation import UNTIL_CLOSE, Headers, ReplyHead
+from mce_router.listener import Guard, Impostor
 
 MOST_KNOWN_HEADS: Final = 64
 HIGH_WATER_BYTES: Final = 262144
@@ -255,11 +256,12 @@ class Upstream(asyncio.Protocol):
 class Pool:
     """All connections to one container."""
 
-    def __init__(self, target: Target, *, clock: Callable[[], float], connect_timeout: float) -> None:
+    def __init__(self, target: Target, *, clock: Callable[[], float], connect_timeout: float, guard: Guard) -> None:
         self.target = target
         self.host_line = b"host: %b:%d\r\n" % (target.host.encode(), target.port)
         self._clock = clock
         self._connect_timeout = connect_timeout
+        self._guard = guard
         self._idle: deque[Upstream] = deque()
         self.known_heads: dict[bytes, ReplyHead] = {}
         """What heads of this container's replies mean, by their bytes."""
@@ -279,7 +281,10 @@ class Pool:
         try:
             async with asyncio.timeout(self._connect_timeout):
                 loop = asyncio.get_running_loop()
-                _, upstream = await loop.create_connection(lambda: Upstream(self), target.host, target.port)
+                transport, upstream = await loop.create_connection(lambda: Upstream(self), target.host, target.port)
+                await self._guard.check(target, transport)
+        except Impostor as stranger:
+            receiver.reply_failed(errors.model_impostor(target.name, str(stranger)))
         except TimeoutError:
             detail = f"no answer on port {target.port} within {self._connect_timeout:g} s"
             receiver.reply_failed(errors.model_unreachable(target.name, detail))

@@ -1,8 +1,8 @@
 """A model server in a few lines of asyncio, told by its environment how to behave; the other side of the router's wire.
 
 Run as `python model.py serve`. `MODEL_NAME`, `PORT` or `SAGEMAKER_BIND_TO_PORT`, `PING_STATUS` (200, 503, `never`),
-`EXIT_AFTER` seconds with `EXIT_CODE`, `SLOW_MS`, `FAIL_STATUS`. `/invocations` echoes what came as JSON; a text/plain
-body is answered as text/plain `NAME(body)`, so that a chain shows its order.
+`EXIT_AFTER` seconds with `EXIT_CODE`, `SLOW_MS`, `FAIL_STATUS`, `HOST`. `/invocations` echoes what came as
+JSON; a text/plain body is answered as text/plain `NAME(body)`, so that a chain shows its order.
 """
 
 import asyncio
@@ -72,7 +72,7 @@ async def _main() -> None:
     port = int(os.environ.get("PORT") or os.environ["SAGEMAKER_BIND_TO_PORT"])
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, lambda: os._exit(0))
-    server = await asyncio.start_server(_serve, "127.0.0.1", port)
+    server = await asyncio.start_server(_serve, os.environ.get("HOST", "127.0.0.1"), port)
     print("listening on", port, flush=True)
     if after := os.environ.get("EXIT_AFTER"):
         await asyncio.sleep(float(after))

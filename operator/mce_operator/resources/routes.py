@@ -7,6 +7,7 @@ from mce_api.endpoint import MultiContainerEndpoint
 def table(endpoint: MultiContainerEndpoint) -> routes.RouteTable:
     """The wanted table; targets in the order of the spec, which is the order of a chain."""
     spec = endpoint.spec
+    restricted = spec.pod.security_profile == "restricted"
     return routes.RouteTable(
         namespace=endpoint.metadata.namespace,
         endpoint=endpoint.metadata.name,
@@ -18,6 +19,7 @@ def table(endpoint: MultiContainerEndpoint) -> routes.RouteTable:
                 port=names.bind_port(index, container.port),
                 invocation_timeout_seconds=container.invocation_timeout_seconds,
                 max_concurrency=container.max_concurrency,
+                uid=names.container_uid(index) if restricted else None,
             )
             for index, container in enumerate(spec.containers)
         ),

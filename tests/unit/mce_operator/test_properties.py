@@ -98,6 +98,7 @@ def test_the_route_table_and_the_containers_agree(document: dict[str, Any]) -> N
     assert [back[model["name"]] for model in models] == [target.name for target in table.targets]
     for model, target in zip(models, table.targets, strict=True):
         assert {"name": "SAGEMAKER_BIND_TO_PORT", "value": str(target.port)} in model["env"]
+        assert target.uid == model.get("securityContext", {}).get("runAsUser")
 
 
 @few

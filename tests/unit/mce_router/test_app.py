@@ -1,6 +1,7 @@
 """The timers of a router: one that fails leaves the others alone."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,17 +39,20 @@ class Timer:
         self.cut = True
 
 
-def router() -> Router:
+@pytest.fixture
+def made() -> Iterator[Router]:
     address = Address(host="127.0.0.1", port=0)
     settings = Settings(table=Path("none"), listen=address, admin=address)
     table = RouteTable(namespace="n", endpoint="e", mode="Direct", targets=(Target(name="a", port=1),))
-    return Router(settings, table, None)
+    router = Router(settings, table, None)
+    yield router
+    router.close()
 
 
 async def test_a_request_whose_timeout_fails_is_logged_once_and_the_others_time_out(
-    caplog: pytest.LogCaptureFixture,
+    made: Router, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made, timers = router(), [Timer(fails=True), Timer(fails=False), Timer(fails=True)]
+    timers = [Timer(fails=True), Timer(fails=False), Timer(fails=True)]
     made.service.exchanges.update(timers)
     with caplog.at_level(logging.ERROR):
         made.tick()
@@ -58,9 +62,9 @@ async def test_a_request_whose_timeout_fails_is_logged_once_and_the_others_time_
 
 
 async def test_a_connection_whose_check_fails_is_cut_off_and_the_others_are_checked(
-    caplog: pytest.LogCaptureFixture,
+    made: Router, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made, timers = router(), [Timer(fails=True), Timer(fails=False)]
+    timers = [Timer(fails=True), Timer(fails=False)]
     made._connections.update(timers)  # type: ignore[arg-type]
     with caplog.at_level(logging.ERROR):
         made.tick()
@@ -70,9 +74,9 @@ async def test_a_connection_whose_check_fails_is_cut_off_and_the_others_are_chec
 
 
 async def test_a_failing_timer_is_logged_once_and_the_connections_are_still_checked(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    made: Router, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, timer = router(), Timer(fails=False)
+    timer = Timer(fails=False)
     made._connections.add(timer)  # type: ignore[arg-type]
     monkeypatch.setattr(made.service, "tick", Timer(fails=True).timed_out)
     with caplog.at_level(logging.ERROR):

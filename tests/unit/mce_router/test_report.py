@@ -8,7 +8,8 @@ HEALTHY, STARTING, SICK = ("Healthy", ""), ("Starting", "nothing listens"), ("Un
 
 
 def one(ready: bool = True, inflight: int = 0, **vitals: tuple[str, str]) -> Report:
-    return Report(ready=ready, draining=False, vitals=vitals, samples={"mce_inflight": {"a": [inflight]}})
+    samples = {"mce_inflight": {"a": [float(inflight)]}}
+    return Report(ready=ready, draining=False, listener_check="netlink", vitals=vitals, samples=samples)
 
 
 def test_the_worst_state_of_a_container_wins_with_its_error() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mce_api.routes import RouteTable, Target
 from mce_router.health import Health, State, Vital
+from mce_router.listener import Guard
 from mce_router.metrics import Metrics
 from mce_router.service import Service
 from mce_router.settings import Address, Settings
@@ -26,7 +27,7 @@ def table(*targets: Target, **more: Any) -> RouteTable:
 def service() -> Service:
     address = Address(host="127.0.0.1", port=0)
     settings = Settings(table=Path("none"), listen=address, admin=address)
-    return Service(table(A, B), settings, Metrics(), Health(_well), time.perf_counter)
+    return Service(table(A, B), settings, Metrics(), Health(_well), Guard(None), time.perf_counter)
 
 
 def test_in_flight_survives_a_container_that_goes_and_comes_back() -> None:
