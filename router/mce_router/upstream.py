@@ -190,6 +190,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
+        self._headers = []  # this and the parser point at each other, and would keep it until the collector comes
         receiver = self.receiver
         if receiver is None:
             return
