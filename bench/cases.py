@@ -101,7 +101,7 @@ CASES: Final = (
         question="What does one small invocation cost?",
         load=Load.WRK,
         ratio_of="cpu_us",
-        rounds=15,  # two quiet runs of 7 fell on either side of a goal
+        rounds=13,  # two quiet runs of 7 fell on either side of a goal
         goals=(
             Goal(figure="cpu_us", over="haproxy", must=1.6, aim=1.3),
             Goal(figure="cpu_us", over="go", must=0.45),
@@ -159,6 +159,7 @@ CASES: Final = (
         request_bytes=100 << 20,
         connections=4,
         memory=True,
+        rounds=3,
         goals=_LARGE_GOALS,
     ),
     Case(
@@ -170,6 +171,7 @@ CASES: Final = (
         reply=str(100 << 20),
         connections=4,
         memory=True,
+        rounds=3,
         goals=_LARGE_GOALS,
     ),
     Case(
@@ -189,7 +191,7 @@ CASES: Final = (
         ratio_of="added_p50_ms",
         rate=1000,
         connections=64,
-        rounds=11,  # a p99 is thirty calls of a round
+        rounds=9,  # a p99 is thirty calls of a round
         goals=(
             Goal(figure="added_p50_ms", over="haproxy", must=1.5, aim=1.0),
             Goal(figure="added_p99_ms", over="haproxy", must=2.0, aim=1.0),
@@ -203,6 +205,7 @@ CASES: Final = (
         containers=CONTAINERS[:1],
         reply="chunks:1000",
         connections=8,
+        rounds=4,
         goals=_CHUNK_GOALS,
     ),
     Case(
@@ -215,6 +218,7 @@ CASES: Final = (
         path=STREAM_PATH,
         reply="chunks:1000",
         connections=8,
+        rounds=4,
         goals=_CHUNK_GOALS,
     ),
     Case(

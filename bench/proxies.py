@@ -126,4 +126,4 @@ def router_has(option: str) -> bool:
     """Whether this router knows a command-line option."""
     command = [sys.executable, "-m", "mce_router", "--help"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return re.search(rf"{re.escape(option)}\b", said) is not None
+    return re.search(rf"{re.escape(option)}(?![\w-])", said) is not None
