@@ -378,6 +378,7 @@ class Exchange:
     def _finish(self, failure: Failure | None, *, close: bool | None = None, cut: bool = False) -> None:
         """The end of every exchange, exactly once: give back, record, tell the caller's connection."""
         self._over = True
+        self._waiting.clear()  # the traceback of a connect that failed points here, and waits for the cycle collector
         was_forwarding, self._forwarding = self._forwarding, False
         upstream, self._upstream = self._upstream, None
         if upstream is not None:

@@ -106,6 +106,8 @@ class CallerConnection(asyncio.Protocol):
         self._registry.discard(self)
         self._shut = True
         self._waiting.clear()
+        self._headers = []  # this and the parser point at each other, and would keep it until the collector comes
+        self._out.clear()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.caller_lost()

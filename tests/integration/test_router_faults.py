@@ -261,6 +261,21 @@ def test_connections_that_ended_within_a_head_hold_no_memory(tmp_path: Path) -> 
         assert _resident_mib(router.process.pid) - before < 32
 
 
+def test_requests_for_a_container_that_is_not_there_hold_no_memory(tmp_path: Path) -> None:
+    """The error of a connect that failed points at what asked for it, and waits for the cycle collector too."""
+    table = processes.table("Direct", {"a": processes.free_port()})
+    with processes.router(tmp_path, table, ready=False) as router:
+        before = _resident_mib(router.process.pid)
+        for _ in range(30):
+            with contextlib.ExitStack() as stack:
+                for _ in range(64):
+                    each = stack.enter_context(socket.create_connection(("127.0.0.1", router.port)))
+                    each.setblocking(False)
+                    each.send(request(b"x" * 200_000, length=900_000))
+                time.sleep(0.1)
+        assert _resident_mib(router.process.pid) - before < 32
+
+
 def _resident_mib(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
