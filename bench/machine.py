@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import resource
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +18,7 @@ _PACKAGES: Final = {
     "nginx": "nginx-light",
     "go": "golang-go",
     "taskset": "util-linux",
+    "chrt": "util-linux",
 }
 _VERSION_COMMANDS: Final = {
     "haproxy": ["haproxy", "-v"],
@@ -24,13 +26,13 @@ _VERSION_COMMANDS: Final = {
     "go": ["go", "version"],
     "wrk": ["wrk", "-v"],
 }
-_PROGRAMS: Final = ("gobackend", "goload", "goproxy")
+_PROGRAMS: Final = ("gobackend", "gofaulty", "goload", "goproxy")
 
 
 def what_is_missing() -> str:
     """The command that installs what this machine lacks; empty if it lacks nothing."""
     packages = [package for program, package in _PACKAGES.items() if settings.find(program) is None]
-    return f"sudo apt-get install -y --no-install-recommends {' '.join(packages)}" if packages else ""
+    return f"sudo apt-get install -y --no-install-recommends {' '.join(dict.fromkeys(packages))}" if packages else ""
 
 
 def cores() -> tuple[int, int]:
@@ -86,6 +88,21 @@ def _version(command: list[str]) -> str:
     done = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False)
     found = re.search(r"\d+\.\d+[^\s]*", done.stdout + done.stderr)
     return found[0] if found else "unknown"
+
+
+def allow_files(count: int) -> None:
+    """Lets this process and those it starts hold `count` open files.
+
+    Raises:
+        BenchError: if the machine does not allow it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= count:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+    except ValueError as error:
+        raise BenchError(f"the bench holds {count} files open, and the limit is {hard} (ulimit -Hn)") from error
 
 
 def busy_seconds() -> float:

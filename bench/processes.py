@@ -1,6 +1,7 @@
 """Processes of a run: each on one core in a session of its own, read through /proc, ended with all it started."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,6 +17,10 @@ _END_SECONDS: Final = 1.0
 
 class BenchError(Exception):
     """The measurement can't go on; the message says why."""
+
+
+class Skipped(Exception):  # noqa: N818 - it is no error
+    """The case can't be measured with this router; the message says why."""
 
 
 class Running:
@@ -69,8 +74,40 @@ class Running:
         pages = sum(int(stat[21]) for stat in self._stats())
         return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
+    def forget_peak(self) -> None:
+        """From now on `peak_mib` counts anew (man 5 proc, clear_refs)."""
+        for pid in self._pids():
+            with suppress(OSError):
+                Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def peak_mib(self) -> float:
+        """The most resident memory that its processes have had since `forget_peak`."""
+        kib = 0
+        for pid in self._pids():
+            with suppress(OSError):
+                found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+                kib += int(found[1]) if found else 0
+        return kib / 1024
+
+    @property
+    def pid(self) -> int:
+        """Its first process, which is the only one of the router.
+
+        Raises:
+            BenchError: if it was not started.
+        """
+        if self._process is None:
+            raise BenchError(f"{self.name} was not started")
+        return self._process.pid
+
+    def _pids(self) -> list[str]:
+        return [pid for pid, _ in self._processes()]
+
     def _stats(self) -> list[list[str]]:
-        """`/proc/PID/stat` of each process of its session, from the third field on."""
+        return [stat for _, stat in self._processes()]
+
+    def _processes(self) -> list[tuple[str, list[str]]]:
+        """Id and `/proc/PID/stat`, from the third field on, of each process of its session."""
         if self._process is None:
             return []
         found = []
@@ -78,7 +115,7 @@ class Running:
             with suppress(OSError):  # it ended meanwhile
                 fields = path.read_text().rpartition(")")[2].split()
                 if fields[3] == str(self._process.pid):
-                    found.append(fields)
+                    found.append((path.parent.name, fields))
         return found
 
 

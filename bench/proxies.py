@@ -5,13 +5,17 @@ alive on both sides. A proxy is a row of `PROXIES`; a new peer is a new row.
 """
 
 import json
+import re
+import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from bench import settings
+
+from mce_api import wire
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,12 @@ class Setup:
     containers: tuple[Container, ...]
     folder: Path
     """Its own, for its configuration and its log."""
+    request_bytes: int = 1024
+    """Size of the largest request body."""
+    streaming: bool = False
+    """Whether small pieces of a reply must go on at once."""
+    options: tuple[str, ...] = ()
+    """More of the router's command line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,17 +60,23 @@ class Proxy:
 def _router(setup: Setup) -> list[str]:
     table = setup.folder / "routes.json"
     targets = [{"name": container.name, "port": container.port} for container in setup.containers]
-    table.write_text(json.dumps({"namespace": "bench", "endpoint": "bench", "mode": setup.mode, "targets": targets}))
+    limits = {"maxRequestBytes": max(setup.request_bytes, wire.MAX_BODY_BYTES)}
+    routes = {"namespace": "bench", "endpoint": "bench", "mode": setup.mode, "targets": targets, "limits": limits}
+    table.write_text(json.dumps(routes))
     listen, admin = f"127.0.0.1:{setup.listen}", f"127.0.0.1:{setup.admin}"
     module = [sys.executable, "-m", "mce_router", "--table", str(table)]
-    return [*module, "--listen", listen, "--admin", admin, "--drain-seconds", "0"]
+    return [*module, "--listen", listen, "--admin", admin, "--drain-seconds", "0", *setup.options]
+
+
+def _plain(setup: Setup) -> list[str]:
+    return _router(replace(setup, options=()))
 
 
 def _haproxy(setup: Setup) -> list[str]:
     backends = "\n".join(
         f"backend {container.name}\n  server container 127.0.0.1:{container.port}" for container in setup.containers
     )
-    path = _fill("haproxy.cfg", setup, {"backends": backends})
+    path = _fill("haproxy.cfg", setup, {"backends": backends, "streaming": "  option http-no-delay" * setup.streaming})
     return [settings.find("haproxy") or "haproxy", "-db", "-f", str(path)]
 
 
@@ -70,7 +86,9 @@ def _nginx(setup: Setup) -> list[str]:
         "    keepalive 64;\n    keepalive_requests 1000000000;\n  }"
         for container in setup.containers
     )
-    path = _fill("nginx.conf", setup, {"upstreams": upstreams})
+    path = _fill(
+        "nginx.conf", setup, {"upstreams": upstreams, "streaming": "      proxy_buffering off;" * setup.streaming}
+    )
     return [settings.find("nginx") or "nginx", "-e", "stderr", "-p", str(setup.folder), "-c", str(path)]
 
 
@@ -91,7 +109,21 @@ def _fill(name: str, setup: Setup, parts: dict[str, str]) -> Path:
 ROUTER: Final = Proxy(name="router", command=_router)
 PROXIES: Final = (
     ROUTER,
+    Proxy(name="plain", command=_plain),
     Proxy(name="haproxy", command=_haproxy),
     Proxy(name="go", command=_go),
     Proxy(name="nginx", command=_nginx),
 )
+"""`plain` is the router without the case's own options."""
+
+
+def named(names: tuple[str, ...]) -> list[Proxy]:
+    """The proxies with these names."""
+    return [proxy for proxy in PROXIES if proxy.name in names]
+
+
+def router_has(option: str) -> bool:
+    """Whether this router knows a command-line option."""
+    command = [sys.executable, "-m", "mce_router", "--help"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return re.search(rf"{re.escape(option)}(?![\w-])", said) is not None

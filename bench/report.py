@@ -1,29 +1,24 @@
 """From the samples of a case to its JSON object and its rows of the table. Pure."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from statistics import median
 
+from bench import goals
 from bench.cases import Case
-
-Sample = Mapping[str, float]
-"""The figures of one proxy in one round."""
-Samples = Mapping[str, Sequence[Sample]]
-"""For each proxy its rounds, in order."""
+from bench.goals import Sample, Samples, Verdict
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, smallest and largest: noise only ever adds, so the smallest is worth seeing."""
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Median, smallest and largest: noise only ever adds, so the smallest is worth seeing. None stands for infinite."""
     return {"median": _short(median(values)), "min": _short(min(values)), "max": _short(max(values))}
 
 
-def ratios(samples: Samples, figure: str, subject: str = "router") -> dict[str, dict[str, float]]:
-    """The subject's figure over each peer's, round by round: what disturbed a round disturbed both."""
-    found = {}
-    for peer, rounds in samples.items():
-        pairs = list(zip(samples[subject], rounds, strict=True))
-        if peer != subject and all(figure in theirs and theirs[figure] > 0 for _, theirs in pairs):
-            found[f"{subject}/{peer}"] = spread([ours[figure] / theirs[figure] for ours, theirs in pairs])
-    return found
+def ratios(case: Case, samples: Samples) -> dict[str, dict[str, float | None]]:
+    """The case's figure, one row over another, for all that are compared."""
+    pairs = case.pairs(tuple(samples))
+    found = {f"{of}/{over}": goals.ratios(samples, case.ratio_of, of, over) for of, over in pairs}
+    return {pair: spread(values) for pair, values in found.items() if values}
 
 
 def with_added_latency(samples: Samples, baseline: str) -> Samples:
@@ -41,8 +36,7 @@ def with_added_latency(samples: Samples, baseline: str) -> Samples:
 
 def summarise(case: Case, samples: Samples) -> dict[str, object]:
     """The case's JSON object, machine and time not included."""
-    compared = ratios(samples, case.ratio_of)
-    summary: dict[str, object] = {
+    return {
         "case": case.name,
         "question": case.question,
         "rounds": case.rounds,
@@ -57,15 +51,12 @@ def summarise(case: Case, samples: Samples) -> dict[str, object]:
         },
         "results": {name: _figures(rounds) for name, rounds in samples.items()},
         "ratio_of": case.ratio_of,
-        "ratios": compared,
+        "ratios": ratios(case, samples),
+        "goals": [verdict.as_json() for verdict in goals.judge(case, samples)],
     }
-    if case.goal is not None and case.goal.ratio in compared:
-        met = compared[case.goal.ratio]["median"] <= case.goal.at_most
-        summary["goal"] = {"ratio": case.goal.ratio, "at_most": case.goal.at_most, "met": met}
-    return summary
 
 
-def _figures(rounds: Sequence[Sample]) -> dict[str, dict[str, float]]:
+def _figures(rounds: Sequence[Sample]) -> dict[str, dict[str, float | None]]:
     return {figure: spread([sample[figure] for sample in rounds]) for figure in rounds[0]}
 
 
@@ -77,11 +68,27 @@ def table(case: Case, samples: Samples) -> Iterator[str]:
     for name, rounds in samples.items():
         cells = [f"{median(row[figure] for row in rounds):,.2f}" if figure in rounds[0] else "" for figure in figures]
         yield f"  {name:10}" + "".join(f"{cell:>17}" for cell in cells)
-    for pair, value in ratios(samples, case.ratio_of).items():
-        goal = f"  (goal: at most {case.goal.at_most:g})" if case.goal and case.goal.ratio == pair else ""
-        line = f"  {case.ratio_of} {pair} = {value['median']:.2f}  [{value['min']:.2f} - {value['max']:.2f}]"
-        yield line + goal
+    for pair, value in ratios(case, samples).items():
+        yield f"  {case.ratio_of} {pair} = {_shown(value['median'])}  [{_shown(value['min'])} - {_shown(value['max'])}]"
 
 
-def _short(value: float) -> float:
-    return round(value, 3)
+def goal_table(judged: Mapping[str, Sequence[Verdict]]) -> Iterator[str]:
+    """Lines for a person: every goal of the run, by case."""
+    if not any(judged.values()):
+        return
+    yield f"\n{'goals':22}{'figure':32}{'measured':>10}   {'must':22}aim"
+    for name, verdicts in judged.items():
+        for verdict in verdicts:
+            goal = verdict.goal
+            value = "none" if verdict.value is None else f"{verdict.value:.2f}"
+            must = f"{goal.must:g} {'reached' if verdict.must_reached else 'MISSED'}"
+            aim = "" if goal.aim is None else f"{goal.aim:g} {'reached' if verdict.aim_reached else 'missed'}"
+            yield f"{name:22}{goal!s:32}{value:>10}   {must:22}{aim}".rstrip()
+
+
+def _shown(value: float | None) -> str:
+    return "inf" if value is None else f"{value:.2f}"
+
+
+def _short(value: float) -> float | None:
+    return None if value == inf else round(value, 3)

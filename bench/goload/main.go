@@ -1,11 +1,12 @@
 // goload sends jobs and times them. A job is one call or a chain of calls, each sent when the one before is answered.
 //
-// Run as: goload -address HOST:PORT -jobs one,two -bytes 1024 -seconds 3 -workers 32 [-rate 1000]
+// Run as: goload -address HOST:PORT -jobs one,two -bytes 1024 -seconds 3 -workers 32 [-rate 1000] [-stream]
 //
 // -jobs lists jobs that take turns: "one,two" are two jobs of one call, "one+two+three" is one job of three, "-" is a
 // call without the target header. Without -rate each worker sends its next job when the last is answered. With -rate a
 // job starts at every tick, whether or not the earlier ones are answered, as long as one of the workers is free; its
-// time counts from the tick. Prints one JSON object; "errors" counts whatever is not a 200 with a readable body.
+// time counts from the tick. With -stream each worker makes one call and reads the chunks of gobackend; a job is then a
+// chunk, and its time the time from its sending to its arrival. Prints one JSON object; "errors" counts whatever is not a 200 with a readable body.
 package main
 
 import (
@@ -23,12 +24,15 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"mce-bench/gotick"
 )
 
 type options struct {
-	address, jobs        string
-	bytes, workers, rate int
-	seconds              float64
+	address, path, jobs, kind string
+	bytes, workers, rate      int
+	seconds                   float64
+	stream                    bool
 }
 
 type worker struct {
@@ -42,10 +46,13 @@ func main() {
 	var o options
 	flag.StringVar(&o.address, "address", "", "where to send")
 	flag.StringVar(&o.jobs, "jobs", "-", "see above")
+	flag.StringVar(&o.path, "path", "/invocations", "what to POST to")
+	flag.StringVar(&o.kind, "kind", "application/octet-stream", "Content-Type of each body")
 	flag.IntVar(&o.bytes, "bytes", 1024, "size of each body")
 	flag.IntVar(&o.workers, "workers", 32, "connections")
 	flag.IntVar(&o.rate, "rate", 0, "jobs per second; 0: as many as go")
 	flag.Float64Var(&o.seconds, "seconds", 3, "how long")
+	flag.BoolVar(&o.stream, "stream", false, "read a stream of chunks")
 	flag.Parse()
 	jobs := prepare(o)
 	workers := make([]*worker, o.workers)
@@ -54,12 +61,16 @@ func main() {
 	}
 	length := time.Duration(o.seconds * float64(time.Second))
 	started := time.Now()
-	if o.rate > 0 {
+	calls := 0
+	if o.stream {
+		calls = len(workers)
+		streams(workers, jobs)
+	} else if o.rate > 0 {
 		atRate(workers, jobs, o.rate, length)
 	} else {
 		asFastAsItGoes(workers, jobs, length)
 	}
-	report(workers, time.Since(started))
+	report(workers, calls, time.Since(started))
 }
 
 // prepare returns the bytes of each call of each job.
@@ -72,8 +83,8 @@ func prepare(o options) [][][]byte {
 			if target != "-" {
 				header = "X-Amzn-SageMaker-Target-Container-Hostname: " + target + "\r\n"
 			}
-			head := fmt.Sprintf("POST /invocations HTTP/1.1\r\nHost: %s\r\nContent-Type: application/octet-stream\r\n"+
-				"%sContent-Length: %d\r\n\r\n", o.address, header, o.bytes)
+			head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\n%sContent-Length: %d\r\n\r\n",
+				o.path, o.address, o.kind, header, o.bytes)
 			calls = append(calls, append([]byte(head), bytes.Repeat([]byte("x"), o.bytes)...))
 		}
 		jobs = append(jobs, calls)
@@ -110,12 +121,12 @@ func atRate(workers []*worker, jobs [][][]byte, rate int, length time.Duration) 
 	for _, w := range workers {
 		free <- w
 	}
-	clock, err := newTicker(time.Second / time.Duration(rate))
+	clock, err := gotick.New(time.Second / time.Duration(rate))
 	if err != nil {
 		log.Fatal(err)
 	}
 	for sent, total := 0, int(float64(rate)*length.Seconds()); sent < total; {
-		due, err := clock.wait()
+		due, err := clock.Wait()
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -178,7 +189,7 @@ func (w *worker) call(request []byte) error {
 	return err
 }
 
-func report(workers []*worker, took time.Duration) {
+func report(workers []*worker, calls int, took time.Duration) {
 	var times []time.Duration
 	var sum time.Duration
 	errors := 0
@@ -192,6 +203,9 @@ func report(workers []*worker, took time.Duration) {
 	}
 	out := map[string]float64{"requests": float64(len(times)), "microseconds": float64(took.Microseconds()),
 		"errors": float64(errors)}
+	if calls > 0 {
+		out["calls"] = float64(calls)
+	}
 	if n := len(times); n > 0 {
 		out["mean"] = float64(sum.Nanoseconds()) / 1000 / float64(n)
 		out["p50"] = float64(times[n/2].Nanoseconds()) / 1000

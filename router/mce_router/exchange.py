@@ -302,7 +302,7 @@ class Exchange:
         self._waiting = []
         self._release_held()
         if self._caller_full:
-            upstream.transport.pause_reading()
+            upstream.pause()
         self._resume_waiting()
 
     def _resume_waiting(self) -> None:
@@ -326,13 +326,13 @@ class Exchange:
         """The caller takes no more for now."""
         self._caller_full = True
         if self._upstream is not None:
-            self._upstream.transport.pause_reading()
+            self._upstream.pause()
 
     def resume_reply(self) -> None:
         """The caller takes more again."""
         self._caller_full = False
-        if self._upstream is not None and not self._upstream.transport.is_closing():
-            self._upstream.transport.resume_reading()
+        if self._upstream is not None:
+            self._upstream.resume()
 
     # --- 4. the reply of that container
 
@@ -583,7 +583,7 @@ class Exchange:
         if upstream is not None:
             upstream.release(reusable=False)
         self._release_held()
-        self._waiting = []
+        self._waiting = self._hop = []  # the traceback of a failed connect points here, until it is collected
         self._record(failure, cut=cut, gone=gone)
         if self._admitted:
             service.exchanges.discard(self)

@@ -17,7 +17,7 @@ from mce_router import parse
 from mce_router.exchange import Exchange
 from mce_router.invocation import Headers, Invocation, RequestHead
 from mce_router.service import Service
-from mce_router.upstream import HIGH_WATER_BYTES
+from mce_router.upstream import FULL_READ_BYTES, HIGH_WATER_BYTES
 
 _log: Final = logging.getLogger(__name__)
 _LINGER_SECONDS: Final = 2.0
@@ -66,6 +66,7 @@ class CallerConnection(asyncio.Protocol):
         "_parser",
         "_receiving",
         "_registry",
+        "_resting",
         "_service",
         "_shut",
         "_transport",
@@ -98,6 +99,7 @@ class CallerConnection(asyncio.Protocol):
         self._body_bytes = 0
         self._held = False
         self._full = False
+        self._resting = False
         self._unread = 0
         self._last = False
         self._close = False
@@ -124,6 +126,8 @@ class CallerConnection(asyncio.Protocol):
         self._registry.discard(self)
         self._shut = True
         self._waiting.clear()
+        self._headers = []  # this and the parser point at each other, and would keep it until the collector comes
+        self._out.clear()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.caller_lost()
@@ -131,6 +135,10 @@ class CallerConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._shut or self._close:
             return  # the last answer is out or on its way; what still comes is thrown away
+        if len(data) >= FULL_READ_BYTES:
+            self._resting = True
+            self._read_or_not()
+            asyncio.get_running_loop().call_soon(self._rested)
         between = self._exchange is None and not self._in_head and not self._waiting
         if between and self._begin_known(data):
             return
@@ -262,11 +270,15 @@ class CallerConnection(asyncio.Protocol):
         self._held = False
         self._read_or_not()
 
+    def _rested(self) -> None:
+        self._resting = False
+        self._read_or_not()
+
     def _read_or_not(self) -> None:
         if self._transport.is_closing():
             return
         crowded = len(self._waiting) >= _MOST_WAITING or self._waiting_bytes > _MOST_WAITING_BYTES
-        if (self._held or self._full or crowded or self._last) and not self._shut:
+        if self._resting or ((self._held or self._full or crowded or self._last) and not self._shut):
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()

@@ -6,6 +6,7 @@ was written may have been processed.
 """
 
 import asyncio
+import select
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol, cast
@@ -20,7 +21,12 @@ from mce_router import reply
 from mce_router.invocation import UNTIL_CLOSE, Headers, ReplyHead
 from mce_router.listener import Guard, Impostor
 
+_PEEK_AFTER_SECONDS: Final = 0.5
+"""A connection that was idle for longer is looked at before its use: its end may have come a moment ago."""
 MOST_KNOWN_HEADS: Final = 64
+FULL_READ_BYTES: Final = 262144
+"""uvloop's read buffer. Who fills it has more to say, and libuv would read on up to 32 times before it turns to anybody
+else; after one such read a connection rests until the others had their turn."""
 HIGH_WATER_BYTES: Final = 262144
 """Bytes written and not yet taken by the peer before the other side is paused."""
 _SILENT_BYTES: Final = 2 * HIGH_WATER_BYTES
@@ -68,9 +74,11 @@ class Upstream(asyncio.Protocol):
         "_full",
         "_head",
         "_headers",
+        "_held",
         "_out",
         "_parser",
         "_pool",
+        "_resting",
         "_silent_bytes",
         "_unsolicited",
         "idle_since",
@@ -90,6 +98,8 @@ class Upstream(asyncio.Protocol):
         self._unsolicited = False
         self._close_after = False
         self._full = False
+        self._held = False
+        self._resting = False
         self._silent_bytes = 0
         self._out: list[bytes] = []
         self.receiver: Receiver | None = None
@@ -116,9 +126,44 @@ class Upstream(asyncio.Protocol):
             self.transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
         self._out.clear()
 
+    def is_readable(self) -> bool:
+        """Whether the kernel has something for us: between two requests that is an end, or what nobody asked for."""
+        ready = select.poll()
+        ready.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(ready.poll(0))
+
+    def pause(self) -> None:
+        """Stops reading: the caller takes no more for now."""
+        self._held = True
+        self._read_or_not()
+
+    def resume(self) -> None:
+        """Reads again."""
+        self._held = False
+        self._read_or_not()
+
+    def _rest(self) -> None:
+        self._resting = True
+        self._read_or_not()
+        asyncio.get_running_loop().call_soon(self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self._held or self._resting:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
     def release(self, *, reusable: bool) -> None:
         """The exchange is over; with `reusable` its request was sent whole."""
         self.receiver = None
+        if self._held:
+            self.resume()
         if reusable and self._complete and not (self._close_after or self._unsolicited or self._full):
             self._pool.give_back(self)
         else:
@@ -135,32 +180,39 @@ class Upstream(asyncio.Protocol):
         if receiver is None:
             self.transport.abort()  # nobody asked: never let it meet the next request
             return
+        if len(data) >= FULL_READ_BYTES:
+            self._rest()
         fresh, self._fresh = self._fresh, False
         if fresh and self._replay(receiver, data):
             return
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._fail(errors.model_bad_reply(self._pool.target.name, "it wants to switch protocols"))
-            return
-        except httptools.HttpParserError as error:
-            if not self._complete:
-                self._fail(errors.model_bad_reply(self._pool.target.name, str(error).lower()))
-                return
-            self._unsolicited = True  # the reply was whole; what follows it was not asked for
-        if isinstance(self._head, ModelFailure):
-            self._fail(self._head)
+        fault = self._feed(data)
+        if fault is not None:
+            self._fail(fault)
             return
         if self._complete:
             if fresh:
                 self._remember(data)
             receiver.reply_end()
-        else:
+        receiver.flush_reply()
+
+    def _feed(self, data: bytes) -> ModelFailure | None:
+        """Has the parser read `data`; what is wrong with the reply as far as it came."""
+        name = self._pool.target.name
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return errors.model_bad_reply(name, "it wants to switch protocols")
+        except httptools.HttpParserError as error:
+            if not self._complete:
+                return errors.model_bad_reply(name, str(error).lower())
+            self._unsolicited = True  # the reply was whole; what follows it was not asked for
+        if isinstance(self._head, ModelFailure):
+            return self._head
+        if not self._complete:
             self._silent_bytes += len(data)
             if self._silent_bytes > _SILENT_BYTES:
-                self._fail(errors.model_headers_too_large(self._pool.target.name))
-                return
-        receiver.flush_reply()
+                return errors.model_headers_too_large(name)
+        return None
 
     def _remember(self, data: bytes) -> None:
         """Keeps the head of a reply that `data` held from its first byte to its last.
@@ -191,6 +243,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
+        self._headers = []  # this and the parser point at each other, and would keep it until the collector comes
         receiver = self.receiver
         if receiver is None:
             return
@@ -271,8 +324,12 @@ class Pool:
         """An idle connection; or none, then `receiver.connected` or `receiver.reply_failed` follows later."""
         while self._idle:
             upstream = self._idle.pop()  # the youngest: the others may reach their age and go
-            if not upstream.transport.is_closing():
-                return upstream
+            if upstream.transport.is_closing():
+                continue
+            if self._clock() - upstream.idle_since > _PEEK_AFTER_SECONDS and upstream.is_readable():
+                upstream.transport.abort()  # it was closed, and we had not heard of it yet: nothing was sent into it
+                continue
+            return upstream
         tasks.spawn(self._connect(receiver), name=f"connect {self.target.name}")
         return None
 

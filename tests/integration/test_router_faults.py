@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import socket
 import threading
 import time
@@ -166,6 +167,47 @@ def test_a_head_or_trailer_without_end_is_cut_off(tmp_path: Path, start: bytes) 
         caller.raw(router.port, request(b"x"), seconds=3)
         assert sum(sent) < 20_000_000
         assert router.is_ready()
+
+
+def test_connections_that_ended_within_a_head_hold_no_memory(tmp_path: Path) -> None:
+    """A connection and its parser point at each other: what they hold would wait for the cycle collector."""
+    bomb = b"HTTP/1.1 200 OK\r\n" + b"".join(b"x-%d: %b\r\n" % (i, b"b" * 1000) for i in range(600))
+
+    def endless(_container: Scripted, connection: socket.socket, _data: bytes) -> None:
+        connection.sendall(bomb)
+
+    with (
+        scripted(endless) as one,
+        processes.router(tmp_path, processes.table("Direct", {"a": one.port})) as router,
+        contextlib.ExitStack() as stack,
+    ):
+        callers = [stack.enter_context(socket.create_connection(("127.0.0.1", router.port))) for _ in range(16)]
+        before = _resident_mib(router.process.pid)
+        for _ in range(30):
+            for each in callers:
+                each.sendall(request())
+            for each in callers:
+                assert b"HTTP/1.1 424 " in read_until(each, b"\r\n\r\n")
+        assert _resident_mib(router.process.pid) - before < 32
+
+
+def test_requests_for_a_container_that_is_not_there_hold_no_memory(tmp_path: Path) -> None:
+    """The error of a connect that failed points at what asked for it, and waits for the cycle collector too."""
+    table = processes.table("Direct", {"a": processes.free_port()})
+    with processes.router(tmp_path, table, ready=False) as router:
+        before = _resident_mib(router.process.pid)
+        for _ in range(30):
+            with contextlib.ExitStack() as stack:
+                for _ in range(64):
+                    each = stack.enter_context(socket.create_connection(("127.0.0.1", router.port)))
+                    each.setblocking(False)
+                    each.send(request(b"x" * 200_000, length=900_000))
+                time.sleep(0.1)
+        assert _resident_mib(router.process.pid) - before < 32
+
+
+def _resident_mib(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
 def test_a_hop_in_tiny_chunks_does_not_stall_the_others(tmp_path: Path) -> None:

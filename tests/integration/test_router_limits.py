@@ -15,7 +15,7 @@ from support import http as caller
 from support import processes
 from support.http import Reply
 from support.processes import Router
-from support.scripted import Scripted, keep_reading, ok, read_until, request, scripted
+from support.scripted import Scripted, body_of, keep_reading, ok, read_until, request, scripted
 
 
 class Gate:
@@ -27,7 +27,7 @@ class Gate:
     def __call__(self, container: Scripted, connection: socket.socket, data: bytes) -> None:
         while data:
             self.open.wait(20)
-            connection.sendall(ok(data.partition(b"\r\n\r\n")[2]))
+            connection.sendall(ok(body_of(connection, data)))
             data = connection.recv(65536)
             container.requests += bool(data)
 
@@ -153,7 +153,7 @@ def test_hops_of_all_chains_together_are_bounded(tmp_path: Path) -> None:
     def small(_container: Scripted, connection: socket.socket, data: bytes) -> None:
         while len(data) < 600_000:
             data += connection.recv(1 << 20)
-        connection.sendall(ok(b"done"))
+        connection.sendall(ok(b"done", b"connection: close"))
 
     with (
         scripted(large) as one,

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 from support import http as caller
 
-OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n\r\n%b"
+OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: %d\r\n%b\r\n%b"
 
 
-def ok(body: bytes) -> bytes:
-    return OK % (len(body), body)
+def ok(body: bytes, *lines: bytes) -> bytes:
+    return OK % (len(body), b"".join(line + b"\r\n" for line in lines), body)
 
 
 class Scripted:
@@ -71,6 +71,15 @@ def read_until(connection: socket.socket, wanted: bytes, seconds: float = 5.0) -
         while wanted not in received and (piece := connection.recv(65536)):
             received += piece
     return received
+
+
+def body_of(connection: socket.socket, data: bytes) -> bytes:
+    """The body of the request that begins with `data`, which may come in several pieces."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
+    while len(body) < length and (piece := connection.recv(65536)):
+        body += piece
+    return body
 
 
 def keep_reading(container: Scripted, connection: socket.socket) -> None:
