@@ -13,6 +13,8 @@ from mce_api import shape, wire
 from mce_api.shape import LEFT_OUT, ListOf, Number, OneOf, Part, PartOf, Text, Whole
 
 _LONGEST_SECONDS: Final = 3600
+_HOST_PATTERN: Final = r"^[A-Za-z0-9._:%-]+$"
+"""A name or an address; it becomes a header line of every request."""
 _LARGEST_USER_ID: Final = 2**31 - 1
 
 Name = Annotated[str, Text(wire.NAME_MAX_LENGTH, least=1, pattern=wire.NAME_PATTERN)]
@@ -25,7 +27,7 @@ class Target(Part):
     """One container as the router sees it."""
 
     name: Name
-    host: Annotated[str, Text(253, least=1)] = "127.0.0.1"
+    host: Annotated[str, Text(253, least=1, pattern=_HOST_PATTERN)] = "127.0.0.1"
     port: Annotated[int, Whole(1, 65535)]
     invocation_timeout_seconds: Annotated[float, Number(_LONGEST_SECONDS, above_zero=True)] = float(
         wire.INVOCATION_TIMEOUT_SECONDS

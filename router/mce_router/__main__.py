@@ -1,6 +1,7 @@
 """`python -m mce_router`: reads the settings and the table, runs the router, exits."""
 
 import os
+import resource
 import sys
 from collections.abc import Sequence
 
@@ -29,6 +30,8 @@ def main() -> int:
     arguments = sys.argv[1:]
     settings = command_line.parse(arguments)
     logs.configure(settings.log_level)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a request has two sockets, the soft limit is 1024
     try:
         tracer = tracing.make(os.environ)  # of several workers each one has its own; here it is only checked
     except InvalidTracing as error:

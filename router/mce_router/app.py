@@ -43,7 +43,7 @@ class Router:
     def __init__(self, settings: Settings, table: RouteTable, tracer: Tracer | None) -> None:
         self._settings = settings
         guard = Guard(listener.kernel())
-        health = Health(functools.partial(pings.ping, guard))
+        health = Health(functools.partial(pings.ping, guard), clock.system().utc)
         self.service = Service(table, settings, Metrics(), health, guard, time.perf_counter)
         if settings.access_log != "off":
             everything = settings.access_log == "all"
@@ -113,7 +113,10 @@ class Router:
             ready=service.is_ready(),
             draining=service.draining,
             listener_check=service.guard.method,
-            vitals={name: (vital.state.value, vital.last_error) for name, vital in service.health.vitals().items()},
+            vitals={
+                name: (vital.state.value, vital.last_error, vital.last_ping)
+                for name, vital in service.health.vitals().items()
+            },
             samples=service.metrics.snapshot(self._gauges),
         )
 

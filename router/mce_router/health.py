@@ -8,6 +8,7 @@ open.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -39,6 +40,8 @@ class Vital:
     state: State = State.STARTING
     failures: int = 0
     last_error: str = ""
+    last_ping: str = ""
+    """When it was last asked (ISO 8601, UTC); empty: not yet."""
 
     def after(self, error: str) -> "Vital":
         """The health after a ping that ended with `error` (empty: 200 in time)."""
@@ -67,8 +70,9 @@ class Vital:
 class Health:
     """The health of all containers of the table in use."""
 
-    def __init__(self, ping: Ping) -> None:
+    def __init__(self, ping: Ping, utc: Callable[[], datetime]) -> None:
         self._ping = ping
+        self._utc = utc
         self._needs_all = True
         self._vitals: dict[Target, Vital] = {}
         self._watchers: dict[Target, asyncio.Task[None]] = {}
@@ -102,7 +106,8 @@ class Health:
         """Asks `target` at once; returns what is wrong, empty if nothing."""
         error = await self._ping(target)
         if target in self._vitals:
-            self._vitals[target] = self._vitals[target].after(error)
+            now = self._utc().isoformat(timespec="milliseconds")
+            self._vitals[target] = replace(self._vitals[target].after(error), last_ping=now)
         return error
 
     def vitals(self) -> dict[str, Vital]:

@@ -30,7 +30,8 @@ class RequestHead(NamedTuple):
     method: bytes
     url: bytes
     version: str
-    headers: Headers
+    headers: tuple[tuple[bytes, bytes], ...]
+    """Those that matter (`parse.RELEVANT`), in order."""
     upgrade: bool
 
 

@@ -7,12 +7,13 @@ goes on is written anew.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from mce_api import errors, wire
 from mce_api.errors import Reason, Refusal
 from mce_router import headers as header_rules
-from mce_router.invocation import CHUNKED, Headers, Invocation, Kind, RequestHead
+from mce_router.invocation import CHUNKED, Invocation, Kind, RequestHead
 
 _NAME: Final = re.compile(b"(?=.{1,%d}$)" % wire.NAME_MAX_LENGTH + wire.NAME_PATTERN.encode())
 _ENDPOINT_PATH: Final = re.compile(rb"/endpoints/([^/?#]*)/invocations(-response-stream)?")
@@ -134,7 +135,7 @@ def _route(method: bytes, url: bytes) -> tuple[Kind, str] | Refusal:
     return kind, endpoint
 
 
-def _collect(headers: Headers, variant: str) -> _Collected | Refusal:
+def _collect(headers: Iterable[tuple[bytes, bytes]], variant: str) -> _Collected | Refusal:
     found = _Collected()
     for name, value in headers:
         if name in header_rules.MEMBERS:
@@ -202,6 +203,8 @@ _UNSERVED: Final = frozenset({b"transfer-encoding", b"expect"})
 _CONNECTION: Final = frozenset({b"connection", b"proxy-connection"})
 """llhttp takes the second for the first."""
 _FRAMING: Final = _CONNECTION | {b"host", b"content-length", b"transfer-encoding", b"expect"}
+RELEVANT: Final = _FRAMING | _TRACE | header_rules.MEMBERS.keys() | {wire.TARGET_MODEL}
+"""Headers that change what a request means here; of any other the parser has checked the form, and it stops here."""
 
 
 def _frame(found: _Collected, name: bytes, value: bytes) -> Refusal | None:

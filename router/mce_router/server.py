@@ -24,6 +24,9 @@ _LINGER_SECONDS: Final = 2.0
 _CHUNK_OVERHEAD_BYTES: Final = 16384
 _CHUNK_OVERHEAD_FACTOR: Final = 8
 _KNOWN_HEAD_BYTES: Final = 4096
+_MOST_PARSED: Final = 256
+_MOST_MISSES: Final = 8
+"""A caller whose heads were new so often in a row (signed, traced, numbered) will send more of them."""
 _MOST_WAITING: Final = 16
 """Pipelined requests that wait before no more is read; until then a caller that leaves is noticed at once."""
 _MOST_WAITING_BYTES: Final = 65536
@@ -55,12 +58,14 @@ class CallerConnection(asyncio.Protocol):
         "_exchange",
         "_fed_bytes",
         "_full",
+        "_head_bytes",
         "_header_bytes",
         "_headers",
         "_held",
         "_in_head",
         "_last",
         "_messages",
+        "_misses",
         "_out",
         "_parsed",
         "_parser",
@@ -93,6 +98,8 @@ class CallerConnection(asyncio.Protocol):
         self._headers: Headers = []
         self._parsed: Invocation | Refusal = _NOTHING
         self._messages = 0
+        self._misses = 0
+        self._head_bytes = 0
         self._in_head = False
         self._header_bytes = 0
         self._fed_bytes = 0
@@ -140,7 +147,7 @@ class CallerConnection(asyncio.Protocol):
             self._read_or_not()
             asyncio.get_running_loop().call_soon(self._rested)
         between = self._exchange is None and not self._in_head and not self._waiting
-        if between and self._begin_known(data):
+        if between and self._misses < _MOST_MISSES and self._begin_known(data):
             return
         self._fed_bytes += len(data)
         self._messages = 0
@@ -157,7 +164,8 @@ class CallerConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._malformed(str(error))
         self._check_sizes()
-        if between and self._messages == 1 and self._receiving is None:
+        if between and self._messages == 1 and self._receiving is None and self._misses < _MOST_MISSES:
+            self._misses += 1
             self._remember(data)
         if isinstance(self._receiving, Exchange):
             self._receiving.flush_request()
@@ -195,6 +203,7 @@ class CallerConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._headers = []
+        self._head_bytes = 0
         self._url = b""
         self._in_head = True
         self._messages += 1
@@ -207,19 +216,24 @@ class CallerConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # trailers are not forwarded
-            self._headers.append((name.lower(), value))
+            self._head_bytes += len(name) + len(value) + 4
+            name = name.lower()
+            if name in parse.RELEVANT:
+                self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._header_bytes = 0
         parser = self._parser
-        head = RequestHead(
-            parser.get_method(), self._url, parser.get_http_version(), self._headers, parser.should_upgrade()
+        head: RequestHead | Refusal = RequestHead(
+            parser.get_method(), self._url, parser.get_http_version(), tuple(self._headers), parser.should_upgrade()
         )
+        if len(self._url) + self._head_bytes > self._service.settings.max_header_bytes:
+            head = self._head_too_large()
         if self._exchange is not None or self._waiting:
             waiting = _Waiting(head)
             self._waiting.append(waiting)
-            self._waiting_bytes += len(head.url) + sum(len(name) + len(value) for name, value in head.headers)
+            self._waiting_bytes += self._head_bytes
             self._receiving = waiting
             self._read_or_not()
             return
@@ -321,10 +335,15 @@ class CallerConnection(asyncio.Protocol):
     def _parse(self, head: RequestHead | Refusal) -> Invocation | Refusal:
         if isinstance(head, Refusal):
             return head
-        size = len(head.url) + sum(len(name) + len(value) + 4 for name, value in head.headers)
-        if size > self._service.settings.max_header_bytes:
-            return self._head_too_large()
-        return parse.invocation(head, self._service.routes.table.variant)
+        service = self._service
+        parsed = service.parsed_heads.get(head)
+        if parsed is None:
+            parsed = parse.invocation(head, service.routes.table.variant)
+            if self._head_bytes <= _KNOWN_HEAD_BYTES:
+                if len(service.parsed_heads) >= _MOST_PARSED:
+                    service.parsed_heads.clear()
+                service.parsed_heads[head] = parsed
+        return parsed
 
     def _remember(self, data: bytes) -> None:
         """Keeps the head of a request that `data` held from its first byte to its last.
@@ -347,6 +366,7 @@ class CallerConnection(asyncio.Protocol):
             return False
         exchange = self._exchange = Exchange(self._service, self)
         self._answered = False
+        self._misses = 0
         exchange.begin(parsed)
         if parsed.length:
             exchange.body(data[size:])

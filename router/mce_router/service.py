@@ -12,7 +12,7 @@ from mce_api.routes import RouteTable, Target
 from mce_router.access import AccessLog
 from mce_router.admission import Admission, Memory
 from mce_router.health import Health
-from mce_router.invocation import Invocation
+from mce_router.invocation import Invocation, RequestHead
 from mce_router.listener import Guard
 from mce_router.metrics import Metrics
 from mce_router.route import Routes
@@ -76,6 +76,8 @@ class Service:
         """Takes `table` for every request from now on; exchanges in flight finish on the one they began with."""
         self.routes = Routes(table)
         self.known_heads: dict[bytes, Invocation] = {}
+        self.parsed_heads: dict[RequestHead, Invocation | Refusal] = {}
+        """What `parse` said of heads; it looks at nothing else."""
         self.answer_prefix = b"HTTP/1.1 200 OK\r\n%b: %b\r\n%b: " % (
             wire.INVOKED_VARIANT.encode(),
             table.variant.encode(),

@@ -89,6 +89,9 @@ def table_of(*targets: dict[str, object]) -> str:
         pytest.param(table_of({"name": "a"}), "targets[0].port: required, and not there", id="port-missing"),
         pytest.param(table_of({"name": "a", "port": 1, "host": ""}), "targets[0].host: must have 1 to", id="no-host"),
         pytest.param(
+            table_of({"name": "a", "port": 1, "host": "a\r\nb: c"}), "targets[0].host: must match the pat", id="host"
+        ),
+        pytest.param(
             table_of({"name": "a", "port": 1, "invocationTimeoutSeconds": 0}),
             "targets[0].invocationTimeoutSeconds: must be a number above 0, at most 3600 (got 0)",
             id="timeout-zero",

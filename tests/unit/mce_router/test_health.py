@@ -1,6 +1,7 @@
 import pytest
 
 from mce_api.routes import Availability, RouteTable, Target
+from mce_kit import clock
 from mce_router.health import Health, State, Vital
 
 A, B = Target(name="a", port=1), Target(name="b", port=2)
@@ -39,7 +40,7 @@ def test_a_container_in_doubt_is_asked_more_often() -> None:
 
 @pytest.mark.parametrize(("availability", "ready"), [("All", False), ("Any", True)])
 async def test_all_needs_every_container_any_needs_one(availability: Availability, ready: bool) -> None:
-    health = Health(answers)
+    health = Health(answers, clock.system().utc)
     health.use(table(availability))
     assert not health.is_ready()
     await health.ping_now(A)
@@ -48,7 +49,7 @@ async def test_all_needs_every_container_any_needs_one(availability: Availabilit
 
 
 async def test_a_cause_is_given_for_what_is_down() -> None:
-    health = Health(answers)
+    health = Health(answers, clock.system().utc)
     health.use(table("Any"))
     await health.ping_now(A)
     await health.ping_now(B)
@@ -57,7 +58,7 @@ async def test_a_cause_is_given_for_what_is_down() -> None:
 
 
 async def test_a_container_that_stays_keeps_its_health_over_a_new_table() -> None:
-    health = Health(answers)
+    health = Health(answers, clock.system().utc)
     health.use(table("All"))
     await health.ping_now(A)
     health.use(RouteTable(namespace="n", endpoint="e", mode="Direct", targets=(A,)))

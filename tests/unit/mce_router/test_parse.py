@@ -17,7 +17,7 @@ def head(
     host: bool = True,
 ) -> RequestHead:
     lines: Headers = ([(b"host", b"mnist")] if host else []) + list(headers)
-    return RequestHead(method, url, version, lines, upgrade)
+    return RequestHead(method, url, version, tuple(lines), upgrade)
 
 
 def parsed(request: RequestHead) -> Invocation:

@@ -4,10 +4,10 @@ from mce_api.routes import RouteTable, Target
 from mce_router import report
 from mce_router.report import Report
 
-HEALTHY, STARTING, SICK = ("Healthy", ""), ("Starting", "nothing listens"), ("Unhealthy", "answered 500")
+HEALTHY, STARTING, SICK = ("Healthy", "", ""), ("Starting", "nothing listens", ""), ("Unhealthy", "answered 500", "")
 
 
-def one(ready: bool = True, inflight: int = 0, **vitals: tuple[str, str]) -> Report:
+def one(ready: bool = True, inflight: int = 0, **vitals: tuple[str, str, str]) -> Report:
     samples = {"mce_inflight": {"a": [float(inflight)]}}
     return Report(ready=ready, draining=False, listener_check="netlink", vitals=vitals, samples=samples)
 

@@ -14,7 +14,7 @@ def asking(target: str = "", endpoint: str = "") -> Invocation:
     headers = [(b"host", b"h")]
     if target:
         headers.append((b"x-amzn-sagemaker-target-container-hostname", target.encode()))
-    parsed = parse.invocation(RequestHead(b"POST", url.encode(), "1.1", headers, upgrade=False), "AllTraffic")
+    parsed = parse.invocation(RequestHead(b"POST", url.encode(), "1.1", tuple(headers), upgrade=False), "AllTraffic")
     assert isinstance(parsed, Invocation)
     return parsed
 

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from mce_api.routes import RouteTable, Target
+from mce_kit import clock
 from mce_router.exchange import Exchange
 from mce_router.health import Health
 from mce_router.listener import Guard
@@ -63,7 +64,7 @@ def service() -> Service:
     address = Address(host="127.0.0.1", port=0)
     table = RouteTable(namespace="n", endpoint="e", mode="Direct", targets=(Target(name="a", port=1),))
     settings = Settings(table=Path("none"), listen=address, admin=address)
-    return Service(table, settings, Metrics(), Health(_never), Guard(None), time.perf_counter)
+    return Service(table, settings, Metrics(), Health(_never, clock.system().utc), Guard(None), time.perf_counter)
 
 
 def connection(shared: Service) -> tuple[CallerConnection, FakeTransport]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mce_api.routes import RouteTable, Target
+from mce_kit import clock
 from mce_router.health import Health, State, Vital
 from mce_router.listener import Guard
 from mce_router.metrics import Metrics
@@ -27,7 +28,7 @@ def table(*targets: Target, **more: Any) -> RouteTable:
 def service() -> Service:
     address = Address(host="127.0.0.1", port=0)
     settings = Settings(table=Path("none"), listen=address, admin=address)
-    return Service(table(A, B), settings, Metrics(), Health(_well), Guard(None), time.perf_counter)
+    return Service(table(A, B), settings, Metrics(), Health(_well, clock.system().utc), Guard(None), time.perf_counter)
 
 
 def test_in_flight_survives_a_container_that_goes_and_comes_back() -> None:
@@ -49,7 +50,7 @@ async def test_new_limits_do_not_make_a_healthy_container_start_again() -> None:
     assert shared.is_ready()
     shared.use(table(replace(A, port=3), B))
     assert not shared.is_ready()
-    assert shared.health.vital("a") == Vital(state=State.STARTING)
+    assert shared.health.vital("a") == Vital(state=State.STARTING, last_ping="")
 
 
 def test_the_pool_of_a_container_that_is_gone_keeps_nothing() -> None:
