@@ -84,7 +84,7 @@ class Admin:
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         state = await self._subject.report()
-        if state.draining:
+        if state.draining and not self._subject.drain.pod_ends:
             return web.Response(status=503, text="draining\n")
         if state.ready:
             return web.Response(text="ready\n")
@@ -121,7 +121,7 @@ class Admin:
         """Answers when the caller may be stopped; the router's own hook is what starts a drain."""
         drain = self._subject.drain
         if request.match_info["name"] == names.ROUTER_CONTAINER:
-            drain.begin()
+            drain.begin(pod_ends=True)
         if await drain.begun_within(_HOOK_PATIENCE_SECONDS):
             await drain.wait()
         return web.Response(text="stop\n")

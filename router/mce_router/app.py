@@ -60,7 +60,7 @@ class Router:
             draining=lambda: self.service.draining,
             limits=self._limits,
         )
-        self.drain = Drain(lambda: leaving.finish(self.service, self._close_idle))
+        self.drain = Drain(self._leave)
         self._server: asyncio.Server | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._timer_failed = False
@@ -110,7 +110,7 @@ class Router:
         """The state of this process now."""
         service = self.service
         return Report(
-            ready=service.is_ready(),
+            ready=service.health.is_ready(),
             draining=service.draining,
             listener_check=service.guard.method,
             vitals={
@@ -136,6 +136,9 @@ class Router:
             "max_concurrency": limits.max_concurrency,
             "queue_length": self._settings.queue_length,
         }
+
+    async def _leave(self) -> None:
+        await leaving.finish(self.service, self._close_idle, pod_ends=self.drain.pod_ends)
 
     def _close_idle(self) -> bool:
         """Whether some connection still has a request to send or an answer to read."""

@@ -1,7 +1,10 @@
 """Leaving without losing a request: keep serving while proxies learn, finish what is in flight, then go.
 
 Order (measured on a real cluster): readiness off; keep serving for the deregistration delay, each answer with
-`Connection: close`; stop accepting; finish exchanges up to the grace; release the preStop hooks that wait here.
+`Connection: close`; finish exchanges up to the grace; release the preStop hooks that wait here.
+
+A pod that ends is different in two ways. Kubernetes takes it out of the Service itself, but goes on sending to it while
+no other pod is ready, as long as it says that it is ready; so it does, and serves until nobody new has come for a while.
 """
 
 import asyncio
@@ -15,6 +18,8 @@ from mce_router.service import Service
 
 _log: Final = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 0.05
+_QUIET_SECONDS: Final = 2.0
+"""Without a new connection for so long, nobody is sent here any more."""
 
 
 class Drain:
@@ -22,6 +27,8 @@ class Drain:
 
     def __init__(self, work: Callable[[], Awaitable[None]]) -> None:
         self._work = work
+        self.pod_ends = False
+        """Whether it was begun because the pod ends."""
         self._signalled = False
         self._begun = asyncio.Event()
         self._done = asyncio.Event()
@@ -43,9 +50,10 @@ class Drain:
         """Whether it has begun."""
         return self._begun.is_set()
 
-    def begin(self) -> None:
+    def begin(self, *, pod_ends: bool = False) -> None:
         """Starts it; later calls change nothing."""
         if not self._begun.is_set():
+            self.pod_ends = pod_ends
             self._begun.set()
             tasks.spawn(self._run(), name="drain")
 
@@ -80,10 +88,11 @@ class Drain:
                 task.cancel()
 
 
-async def finish(service: Service, close_idle: Callable[[], bool]) -> None:
+async def finish(service: Service, close_idle: Callable[[], bool], *, pod_ends: bool) -> None:
     """The drain of one process that serves.
 
     Args:
+        pod_ends: whether callers may still be sent here because there is no other pod.
         service: what all its exchanges share.
         close_idle: closes idle connections of callers, says whether one that is left has something to wait for.
     """
@@ -92,6 +101,8 @@ async def finish(service: Service, close_idle: Callable[[], bool]) -> None:
     settings = service.settings
     await asyncio.sleep(settings.drain_seconds)
     give_up = service.clock() + settings.grace_seconds
+    while pod_ends and service.clock() < min(give_up, service.last_connection + _QUIET_SECONDS):
+        await asyncio.sleep(_POLL_SECONDS)
     while service.clock() < give_up:
         if not close_idle() and not service.exchanges:
             break

@@ -98,6 +98,8 @@ class Exchange:
     _sent = 0
     _reply: ReplyHead | None = None
     _form: Form | None = None
+    _said_close = False
+    """Whether the answer's head said that its connection ends; a drain that begins later can't take it back."""
     _timings: list[tuple[str, float]] | None = None
     _trace: Trace | None = None
     _total_deadline = 0.0
@@ -347,6 +349,7 @@ class Exchange:
             close = not invocation.keep_alive or self._service.draining
             self._caller.write(self._answer_head(invocation, head.lines, close=close) + body)
             self._step_done()
+            self._said_close = close
             self._finish(None, close=close)
             return
         self.reply_head(head)
@@ -364,7 +367,8 @@ class Exchange:
         self._form = answer.form(invocation, head)
         self._stream_deadline = self._service.clock() + self._service.settings.stream_seconds
         self._extend_deadline()
-        self._caller.write(self._answer_head(invocation, answer.head(self._form, head), close=self._closes()))
+        self._said_close = self._closes()
+        self._caller.write(self._answer_head(invocation, answer.head(self._form, head), close=self._said_close))
 
     def reply_body(self, data: bytes) -> None:
         """More of the container's answer."""
@@ -401,7 +405,7 @@ class Exchange:
             self._next_step()
         else:
             self._caller.write(answer.end(self._form))
-            self._finish(None)
+            self._finish(None, close=self._said_close)
 
     def reply_failed(self, failure: ModelFailure) -> None:
         """The container broke off, answered badly, or could not be reached."""
@@ -564,7 +568,7 @@ class Exchange:
                 exception = eventstream.exception(failure)
                 framed = exception if self._form is Form.PLAIN_EVENTS else _chunk(exception)
                 self._caller.write(framed + answer.end(self._form))
-            self._finish(failure, close=close or None, cut=not told)
+            self._finish(failure, close=close or self._said_close, cut=not told)
             return
         close = close or self._closes() or (self._invocation is not None and self._invocation.http_1_0)
         wants_timing = self._invocation is not None and self._invocation.wants_timing
@@ -574,7 +578,7 @@ class Exchange:
         self._finish(failure, close=close)
 
     def _finish(
-        self, failure: Failure | None, *, close: bool | None = None, cut: bool = False, gone: bool = False
+        self, failure: Failure | None, *, close: bool = False, cut: bool = False, gone: bool = False
     ) -> None:
         """The end of every exchange, exactly once: give back, record, tell the caller's connection."""
         service = self._service
@@ -594,7 +598,7 @@ class Exchange:
         if cut:
             self._caller.abort()
         elif not gone:
-            self._caller.answered(close=self._closes() if close is None else close)
+            self._caller.answered(close=close)
 
     def _record(self, failure: Failure | None, *, cut: bool, gone: bool) -> None:
         service = self._service

@@ -5,6 +5,7 @@ caller gets the modelled reply headers only. W3C trace context is our one additi
 hop-by-hop headers of a caller never reach a container.
 """
 
+import re
 from typing import Final
 
 from mce_api import wire
@@ -32,6 +33,9 @@ MEMBERS: Final = {
     wire.STREAM_ACCEPT: "accept",
 }
 """What the service calls each header in an error."""
+
+VISIBLE: Final = re.compile(rb"[\x20-\x7e\t]*")
+"""What a value may be made of that goes on, in either direction."""
 
 REPLY_PASSED: Final = {
     wire.CUSTOM_ATTRIBUTES: b"X-Amzn-SageMaker-Custom-Attributes: ",

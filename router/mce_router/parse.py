@@ -18,7 +18,6 @@ from mce_router.invocation import CHUNKED, Invocation, Kind, RequestHead
 _NAME: Final = re.compile(b"(?=.{1,%d}$)" % wire.NAME_MAX_LENGTH + wire.NAME_PATTERN.encode())
 _ENDPOINT_PATH: Final = re.compile(rb"/endpoints/([^/?#]*)/invocations(-response-stream)?")
 _HOST: Final = re.compile(rb"[A-Za-z0-9._\-:\[\]]*")
-_VISIBLE: Final = re.compile(rb"[\x20-\x7e\t]*")
 _TRACEPARENT: Final = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[\x21-\x7e]*)?"
 )
@@ -91,6 +90,10 @@ def invocation(head: RequestHead, variant: str) -> Invocation | Refusal:
     if http_1_0 and found.length == CHUNKED:
         return Refusal(Reason.BAD_REQUEST, "HTTP/1.0 has no Transfer-Encoding; send Content-Length.")
     connection = found.connection.lower()
+    for token in connection.split(b","):
+        if token.strip() in RELEVANT:
+            text = f"The Connection header must not name {token.strip().decode()}: who reads it drops that header."
+            return Refusal(Reason.BAD_REQUEST, text)
     keep_alive = b"keep-alive" in connection if http_1_0 else b"close" not in connection
     content_type = header_rules.line(b"content-type", found.content_type) if found.content_type else b""
     accepted = found.stream_accept if kind is Kind.STREAM else found.accept
@@ -170,7 +173,7 @@ def _take(found: _Collected, name: bytes, value: bytes, variant: str) -> Refusal
             shown = value.decode("ascii", "backslashreplace")[:64]
             text = f"Variant {shown} is not served here. This is variant {variant}."
             return Refusal(Reason.VARIANT_UNKNOWN, text)
-    elif _VISIBLE.fullmatch(value) is None:
+    elif header_rules.VISIBLE.fullmatch(value) is None:
         return _invalid(name, value, "only visible ASCII is allowed")
     elif len(value) > header_rules.MAX_LENGTHS[name]:
         return _invalid(name, value, f"at most {header_rules.MAX_LENGTHS[name]} bytes are allowed")
@@ -192,7 +195,7 @@ def _trace(found: _Collected, name: bytes, value: bytes) -> None:
         found.wants_timing = value == b"1"
     elif name == b"traceparent":
         found.traceparent += value  # given twice: no longer legal
-    elif _VISIBLE.fullmatch(value) is not None:
+    elif header_rules.VISIBLE.fullmatch(value) is not None:
         joined = found.tracestate + b"," + value if found.tracestate else value
         found.tracestate = joined if len(joined) <= _TRACESTATE_BYTES else found.tracestate
 

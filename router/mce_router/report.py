@@ -17,6 +17,7 @@ class Report:
     """All that the admin port shows."""
 
     ready: bool
+    """Whether the containers are; a drain is another matter."""
     draining: bool
     listener_check: str
     """How the kernel is asked who listens on a port: netlink, proc or off."""

@@ -242,7 +242,7 @@ class _Answer:
         status = self._parser.get_status_code()
         if self._head is not None or reply.is_interim(status):
             return
-        head = reply.head(self._container, status, self._headers)
+        head = reply.head(self._container, status, self._parser.get_http_version(), self._headers)
         if status != _OK:
             self._refused = f"answered {status}, not 200"
         elif isinstance(head, ModelFailure):

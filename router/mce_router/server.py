@@ -23,6 +23,7 @@ _log: Final = logging.getLogger(__name__)
 _LINGER_SECONDS: Final = 2.0
 _CHUNK_OVERHEAD_BYTES: Final = 16384
 _CHUNK_OVERHEAD_FACTOR: Final = 8
+_GOING_ON_SECONDS: Final = 1.0
 _KNOWN_HEAD_BYTES: Final = 4096
 _MOST_PARSED: Final = 256
 _MOST_MISSES: Final = 8
@@ -53,6 +54,7 @@ class CallerConnection(asyncio.Protocol):
 
     __slots__ = (
         "_answered",
+        "_begins_raw",
         "_body_bytes",
         "_close",
         "_exchange",
@@ -69,6 +71,7 @@ class CallerConnection(asyncio.Protocol):
         "_out",
         "_parsed",
         "_parser",
+        "_raw",
         "_receiving",
         "_registry",
         "_resting",
@@ -95,6 +98,8 @@ class CallerConnection(asyncio.Protocol):
         self._waiting_bytes = 0
         self._out: list[bytes] = []
         self._url = b""
+        self._raw = b""
+        self._begins_raw = False
         self._headers: Headers = []
         self._parsed: Invocation | Refusal = _NOTHING
         self._messages = 0
@@ -119,6 +124,7 @@ class CallerConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # TCP gives no other; uvloop's is no subclass
         self._transport.set_write_buffer_limits(HIGH_WATER_BYTES)
         self._registry.add(self)
+        self._service.last_connection = self._service.clock()
         limit = self._service.settings.max_connections
         if len(self._registry) > limit:
             self._service.metrics.connection_refused()
@@ -143,14 +149,27 @@ class CallerConnection(asyncio.Protocol):
         if self._shut or self._close:
             return  # the last answer is out or on its way; what still comes is thrown away
         if len(data) >= FULL_READ_BYTES:
-            self._resting = True
-            self._read_or_not()
-            asyncio.get_running_loop().call_soon(self._rested)
+            self._rest()
         between = self._exchange is None and not self._in_head and not self._waiting
         if between and self._misses < _MOST_MISSES and self._begin_known(data):
             return
+        self._feed(data)
+        if between and self._messages == 1 and self._receiving is None and self._misses < _MOST_MISSES:
+            self._misses += 1
+            self._remember(data)
+        if isinstance(self._receiving, Exchange):
+            self._receiving.flush_request()
+            self.deadline = self._service.clock() + self._service.settings.body_idle_seconds
+        self.flush()
+
+    def _feed(self, data: bytes) -> None:
+        """Has the parser read `data`; what it finds it says through the callbacks below."""
         self._fed_bytes += len(data)
         self._messages = 0
+        if self._in_head:
+            self._raw += data
+        else:
+            self._raw, self._begins_raw = data, self._receiving is None
         if self._in_head or self._receiving is None:
             self._header_bytes += len(data)
         try:
@@ -163,14 +182,9 @@ class CallerConnection(asyncio.Protocol):
             pass  # refused when its head was complete
         except httptools.HttpParserError as error:
             self._malformed(str(error))
+        if not self._in_head:
+            self._raw = b""
         self._check_sizes()
-        if between and self._messages == 1 and self._receiving is None and self._misses < _MOST_MISSES:
-            self._misses += 1
-            self._remember(data)
-        if isinstance(self._receiving, Exchange):
-            self._receiving.flush_request()
-            self.deadline = self._service.clock() + self._service.settings.body_idle_seconds
-        self.flush()
 
     def _check_sizes(self) -> None:
         if self._in_head and self._header_bytes > self._service.settings.max_header_bytes:
@@ -207,6 +221,8 @@ class CallerConnection(asyncio.Protocol):
         self._url = b""
         self._in_head = True
         self._messages += 1
+        if self._messages > 1:
+            self._begins_raw = False
         self.deadline = self._service.clock() + self._service.settings.header_timeout_seconds
         self._fed_bytes = 0
         self._body_bytes = 0
@@ -225,10 +241,13 @@ class CallerConnection(asyncio.Protocol):
         self._in_head = False
         self._header_bytes = 0
         parser = self._parser
+        method, version = parser.get_method(), parser.get_http_version()
         head: RequestHead | Refusal = RequestHead(
-            parser.get_method(), self._url, parser.get_http_version(), tuple(self._headers), parser.should_upgrade()
+            method, self._url, version, tuple(self._headers), parser.should_upgrade()
         )
-        if len(self._url) + self._head_bytes > self._service.settings.max_header_bytes:
+        if not self._starts_right(method, version):
+            head = Refusal(Reason.BAD_REQUEST, "A request begins with METHOD, one space, path, one space, HTTP/1.1.")
+        elif len(self._url) + self._head_bytes > self._service.settings.max_header_bytes:
             head = self._head_too_large()
         if self._exchange is not None or self._waiting:
             waiting = _Waiting(head)
@@ -283,6 +302,12 @@ class CallerConnection(asyncio.Protocol):
         """Reads from the caller again, unless requests are waiting."""
         self._held = False
         self._read_or_not()
+
+    def _rest(self) -> None:
+        """Lets the others have their turn (see `FULL_READ_BYTES`)."""
+        self._resting = True
+        self._read_or_not()
+        asyncio.get_running_loop().call_soon(self._rested)
 
     def _rested(self) -> None:
         self._resting = False
@@ -351,16 +376,18 @@ class CallerConnection(asyncio.Protocol):
         Callers send the same heads again and again; with equal bytes at the same place in the stream (between two
         messages) the parser would say the same again, so it need not be asked.
         """
-        parsed = self._parsed
+        parsed, end = self._parsed, data.find(b"\r\n\r\n")
+        if self._in_head or end < 0:
+            return
         if not isinstance(parsed, Invocation) or parsed.length < 0 or parsed.expects_continue:
             return
-        size = data.find(b"\r\n\r\n") + 4
+        size = end + 4
         if size + parsed.length == len(data) and size <= _KNOWN_HEAD_BYTES and parsed.keep_alive:
             self._service.remember(data[:size], parsed)
 
     def _begin_known(self, data: bytes) -> bool:
         """Starts a request that is whole in `data` and whose head is known; says whether it was one."""
-        size = data.find(b"\r\n\r\n") + 4
+        size = data.find(b"\r\n\r\n") + 4  # 3 without one: no known head is so short
         parsed = self._service.known_heads.get(data[:size])
         if parsed is None or size + parsed.length != len(data):
             return False
@@ -398,6 +425,17 @@ class CallerConnection(asyncio.Protocol):
             # What the parser is in the middle of stays the one that receives.
             self._receiving = exchange if receiving is waiting else receiving
             exchange.flush_request()
+
+    def _starts_right(self, method: bytes, version: str) -> bool:
+        """Whether the request begins as one does.
+
+        The parser would let other protocols pass, several spaces, and odd line ends before a request. Of a request
+        that comes in one piece with an earlier one the beginning is not known, only that it has such a line.
+        """
+        line = b"%b %b HTTP/%b\r\n" % (method, self._url, version.encode())
+        if self._begins_raw:
+            return self._raw.startswith(line) or self._raw.startswith(b"\r\n" + line)
+        return line in self._raw
 
     def _malformed(self, detail: str) -> None:
         if detail in _VERSION_FAULTS:
@@ -454,8 +492,14 @@ class CallerConnection(asyncio.Protocol):
             self.abort()
 
     def close_if_idle(self) -> bool:
-        """For a drain: closes a connection that has nothing to wait for; whether it still has."""
+        """For a drain: closes a connection that has nothing to wait for; whether it still has.
+
+        One whose last answer promised to go on, and only just went out, may have the next request on its way.
+        """
         if self._exchange is None and not self._in_head and not self._waiting and not self._shut:
+            idle_since = self.deadline - self._service.settings.idle_timeout_seconds
+            if self._service.clock() - idle_since < _GOING_ON_SECONDS:
+                return True
             self._transport.close()
         return not self._transport.is_closing() or self._transport.get_write_buffer_size() > 0
 

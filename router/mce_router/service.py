@@ -60,6 +60,8 @@ class Service:
         self.metrics = metrics
         self.health = health
         self.draining = False
+        self.last_connection = 0.0
+        """When the last caller connected."""
         self.exchanges: set[InFlight] = set()
         self.admission = Admission(settings.queue_length)
         self.memory = Memory(settings.max_buffered_bytes)

@@ -268,7 +268,7 @@ class Supervisor:
         """The drain: every worker finishes what it has and ends."""
         for worker in self._workers:
             if worker.is_up:
-                tasks.spawn(worker.ask("drain"), name="drain a worker")
+                tasks.spawn(worker.ask("drain", self.drain.pod_ends), name="drain a worker")
             else:
                 worker.kill()
         patience = self._settings.drain_seconds + self._settings.grace_seconds + _DRAIN_MARGIN_SECONDS

@@ -21,8 +21,7 @@ from mce_router import reply
 from mce_router.invocation import UNTIL_CLOSE, Headers, ReplyHead
 from mce_router.listener import Guard, Impostor
 
-_PEEK_AFTER_SECONDS: Final = 0.5
-"""A connection that was idle for longer is looked at before its use: its end may have come a moment ago."""
+_START: Final = b"HTTP/1."
 MOST_KNOWN_HEADS: Final = 64
 FULL_READ_BYTES: Final = 262144
 """uvloop's read buffer. Who fills it has more to say, and libuv would read on up to 32 times before it turns to anybody
@@ -77,9 +76,11 @@ class Upstream(asyncio.Protocol):
         "_held",
         "_out",
         "_parser",
+        "_poll",
         "_pool",
         "_resting",
         "_silent_bytes",
+        "_start_left",
         "_unsolicited",
         "idle_since",
         "receiver",
@@ -95,6 +96,7 @@ class Upstream(asyncio.Protocol):
         self._head: ReplyHead | ModelFailure | None = None
         self._complete = False
         self._fresh = True
+        self._start_left = b""
         self._unsolicited = False
         self._close_after = False
         self._full = False
@@ -113,6 +115,7 @@ class Upstream(asyncio.Protocol):
         self._head = None
         self._complete = False
         self._fresh = True
+        self._start_left = _START
         self._silent_bytes = 0
         self._out = pieces
 
@@ -127,10 +130,11 @@ class Upstream(asyncio.Protocol):
         self._out.clear()
 
     def is_readable(self) -> bool:
-        """Whether the kernel has something for us: between two requests that is an end, or what nobody asked for."""
-        ready = select.poll()
-        ready.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(ready.poll(0))
+        """Whether the kernel has something for us that we have not read yet.
+
+        Between two requests that is an end, or what nobody asked for: it must not become the next request's answer.
+        """
+        return bool(self._poll.poll(0))
 
     def pause(self) -> None:
         """Stops reading: the caller takes no more for now."""
@@ -174,6 +178,8 @@ class Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # TCP gives no other; uvloop's is no subclass
         self.transport.set_write_buffer_limits(HIGH_WATER_BYTES)
+        self._poll = select.poll()
+        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         receiver = self.receiver
@@ -182,6 +188,9 @@ class Upstream(asyncio.Protocol):
             return
         if len(data) >= FULL_READ_BYTES:
             self._rest()
+        if self._start_left and not self._starts_right(data):
+            self._fail(errors.model_bad_reply(self._pool.target.name, "it does not begin with HTTP/1."))
+            return
         fresh, self._fresh = self._fresh, False
         if fresh and self._replay(receiver, data):
             return
@@ -194,6 +203,13 @@ class Upstream(asyncio.Protocol):
                 self._remember(data)
             receiver.reply_end()
         receiver.flush_reply()
+
+    def _starts_right(self, data: bytes) -> bool:
+        """Whether the reply begins as one does. The parser would let other protocols and empty lines pass."""
+        size = min(len(data), len(self._start_left))
+        right = data[:size] == self._start_left[:size]
+        self._start_left = self._start_left[size:]
+        return right
 
     def _feed(self, data: bytes) -> ModelFailure | None:
         """Has the parser read `data`; what is wrong with the reply as far as it came."""
@@ -223,7 +239,7 @@ class Upstream(asyncio.Protocol):
         head = self._head
         if isinstance(head, ReplyHead) and head.length >= 0 and not self._close_after and not self._unsolicited:
             size = data.find(b"\r\n\r\n") + 4
-            if size + head.length == len(data):
+            if size > 3 and size + head.length == len(data):  # noqa: PLR2004 - 3: there is none
                 self._pool.remember(data[:size], head)
 
     def _replay(self, receiver: Receiver, data: bytes) -> bool:
@@ -281,10 +297,16 @@ class Upstream(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         if self._unsolicited:
             return
-        status = self._parser.get_status_code()
-        if reply.is_interim(status):
+        status, version = self._parser.get_status_code(), self._parser.get_http_version()
+        name = self._pool.target.name
+        if version not in ("1.1", "1.0"):
+            self._head = errors.model_bad_reply(name, f"HTTP/{version}")
+        elif not reply.is_interim(status):
+            self._head = reply.head(name, status, version, self._headers)
+        elif fault := reply.interim_fault(self._headers):
+            self._head = errors.model_bad_reply(name, fault)
+        else:
             return
-        self._head = reply.head(self._pool.target.name, status, self._headers)
         if isinstance(self._head, ReplyHead):
             self._close_after = self._head.length == UNTIL_CLOSE or not self._parser.should_keep_alive()
             if self.receiver is not None:
@@ -326,8 +348,8 @@ class Pool:
             upstream = self._idle.pop()  # the youngest: the others may reach their age and go
             if upstream.transport.is_closing():
                 continue
-            if self._clock() - upstream.idle_since > _PEEK_AFTER_SECONDS and upstream.is_readable():
-                upstream.transport.abort()  # it was closed, and we had not heard of it yet: nothing was sent into it
+            if upstream.is_readable():
+                upstream.transport.abort()  # closed, or something that nobody asked for; nothing was sent into it
                 continue
             return upstream
         tasks.spawn(self._connect(receiver), name=f"connect {self.target.name}")

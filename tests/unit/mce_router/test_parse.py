@@ -82,7 +82,7 @@ def test_only_modelled_headers_go_on_and_in_canonical_form() -> None:
             (b"traceparent", PARENT),
             (b"tracestate", b"a=1"),
             (b"tracestate", b"b=2"),
-            (b"connection", b"x-amzn-sagemaker-inference-id"),
+            (b"connection", b"x-other"),
         )
     )
     assert invocation.forwarded == (
@@ -108,6 +108,7 @@ def test_only_modelled_headers_go_on_and_in_canonical_form() -> None:
         pytest.param(head((b"content-length", b"1,1")), Reason.BAD_REQUEST, id="length-list"),
         pytest.param(head((b"content-length", b"9" * 20)), Reason.BAD_REQUEST, id="length-overflow"),
         pytest.param(head((b"transfer-encoding", b"gzip, chunked")), Reason.UNSUPPORTED, id="coding"),
+        pytest.param(head((b"connection", b"close, Content-Length")), Reason.BAD_REQUEST, id="connection-length"),
         pytest.param(head((b"expect", b"200-ok")), Reason.UNSUPPORTED, id="expect"),
         pytest.param(head(version="2.0"), Reason.VERSION_UNSUPPORTED, id="version"),
         pytest.param(head((b"transfer-encoding", b"chunked"), version="1.0"), Reason.BAD_REQUEST, id="chunked-1.0"),

@@ -6,7 +6,7 @@ from mce_router.invocation import CHUNKED, UNTIL_CLOSE, Headers, ReplyHead
 
 
 def head(*headers: tuple[bytes, bytes], status: int = 200) -> ReplyHead | ModelFailure:
-    return reply.head("c", status, list(headers))
+    return reply.head("c", status, "1.1", list(headers))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """The caller's connection without sockets: what can only be seen at one exact moment."""
 
 import asyncio
+import socket
 import time
 from pathlib import Path
+from typing import Any
 
 from mce_api.routes import RouteTable, Target
 from mce_kit import clock
@@ -23,9 +25,13 @@ class FakeTransport(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
+        self.ends = socket.socketpair()
         self.closing = False
         self.reading = True
         self.written = b""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self.ends[0] if name == "socket" else default
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
 
