@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of the data path (atheris): `python harness.py requests|replies [libFuzzer options] [corpus]`.
+"""Coverage-guided fuzzing of the data path (atheris): `harness.py requests|replies [libFuzzer options] [corpus]`.
 
 `make fuzz` runs both. The law is `support.law`; what breaks it is written to a file and goes to the corpus with the
 fix. `test_corpus.py` replays the corpus without atheris.

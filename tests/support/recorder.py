@@ -21,16 +21,19 @@ class Do(Enum):
     READ = "read on until the router closes"
 
 
-Step = bytes | float | Do
-"""Bytes to say, seconds to wait, or a deed."""
+Step = bytes | float | threading.Event | Do
+"""Bytes to say, seconds or an event to wait for, or a deed."""
 
 
 class Recorder:
-    """A container; answers each whole canonical request with the steps of `answer`, and pings with 200."""
+    """A container; answers each whole canonical request with the steps of `answer`, and pings with 200.
 
-    def __init__(self, answer: Callable[[Message], Sequence[Step]], *, early: bool = False) -> None:
+    It closes a connection on which nothing comes for `idle_seconds`.
+    """
+
+    def __init__(self, answer: Callable[[Message], Sequence[Step]], *, idle_seconds: float = 60.0) -> None:
         self._answer = answer
-        self._early = early
+        self._idle_seconds = idle_seconds
         self._server = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port: int = self._server.getsockname()[1]
         self.streams: list[bytearray] = []
@@ -61,6 +64,7 @@ class Recorder:
 
     def _run(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection:
+            connection.settimeout(self._idle_seconds)
             data = connection.recv(65536)
             if data.startswith(b"GET /ping"):
                 connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
@@ -71,8 +75,7 @@ class Recorder:
             while data:
                 stream += data
                 reading = self._read(bytes(stream))
-                ready = reading.messages if self._early else reading.whole
-                for message in ready[answered:]:
+                for message in reading.whole[answered:]:
                     answered += 1
                     self.whole.append(message)
                     if not self._say(connection, self._answer(message)):
@@ -94,6 +97,8 @@ class Recorder:
                 connection.sendall(step)
             elif isinstance(step, float):
                 time.sleep(step)
+            elif isinstance(step, threading.Event):
+                step.wait(30)
             elif step is Do.READ:
                 while connection.recv(65536):
                     pass
@@ -106,9 +111,9 @@ class Recorder:
 
 
 @contextmanager
-def recorder(answer: Callable[[Message], Sequence[Step]], *, early: bool = False) -> Iterator[Recorder]:
+def recorder(answer: Callable[[Message], Sequence[Step]], *, idle_seconds: float = 60.0) -> Iterator[Recorder]:
     """A `Recorder` that is gone afterwards."""
-    container = Recorder(answer, early=early)
+    container = Recorder(answer, idle_seconds=idle_seconds)
     try:
         yield container
     finally:
