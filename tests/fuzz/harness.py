@@ -21,7 +21,7 @@ def _mutated(data: bytes, max_size: int, seed: int) -> bytes:
     if len(data) < 2 or dice.random() < 0.33:
         mutated: bytes = atheris.Mutate(data, len(data))
         return mutated
-    control = bytes([dice.randrange(16)]) if dice.random() < 0.2 else data[:1]
+    control = bytes([dice.randrange(64)]) if dice.random() < 0.2 else data[:1]
     return (control + mutate.damaged(dice, data[1:]))[:max_size]
 
 

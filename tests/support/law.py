@@ -52,8 +52,9 @@ def pieces(data: bytes, how: int) -> Iterable[bytes]:
 class _Containers:
     """Containers that answer every whole request with its own marked body."""
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Rig, how: int = 0) -> None:
         self._rig = rig
+        self._how = how
         self._wires: list[tuple[Wire, int]] = []
         self.forwarded: list[judge.Message] = []
 
@@ -83,19 +84,25 @@ class _Containers:
                         raise judge.VerdictError("two requests at once on one connection")
                     self._wires[at] = (wire, len(whole))
                     self.forwarded.append(whole[-1])
-                    wire.feed(ok(marked(whole[-1].body)))
+                    for piece in pieces(ok(marked(whole[-1].body)), self._how):
+                        wire.feed(piece)
+                        await self._rig.settle()
                     moved = True
 
 
 def request_bytes(data: bytes) -> None:
-    """The law for a caller that sends `data`: its first byte says how the rest is cut, and what came before it."""
+    """The law for a caller that sends `data`.
+
+    Its first byte says how the rest is cut (1 and 2), whether a request came before it (4), whether the caller reads
+    only after it has sent each piece (8), and how answers are cut (16 and 32).
+    """
     if data:
         asyncio.run(_request_bytes(data[0], data[1:]))
 
 
 async def _request_bytes(control: int, sent: bytes) -> None:
     rig = Rig(metrics=_metrics())
-    containers = _Containers(rig)
+    containers = _Containers(rig, control >> 4 & 3)
     if control & 4:  # heads that were seen take another way
         sent = _REQUEST + sent
     wire = rig.caller()
@@ -103,11 +110,21 @@ async def _request_bytes(control: int, sent: bytes) -> None:
         if control & 4 and not wire.written:
             wire.feed(_REQUEST)
             await containers.serve()
-        wire.feed(piece)
-        await containers.serve()
+        await _say(wire, piece, containers, stalls=bool(control & 8))
     if wire.aborted and not wire.written:
         raise judge.VerdictError("aborted without an answer")
     judge.caller_side(sent, wire.written, containers.forwarded, closed=wire.closed or wire.finished)
+
+
+async def _say(wire: Wire, piece: bytes, containers: _Containers, *, stalls: bool) -> None:
+    assert wire.protocol
+    if stalls and not wire.closed:
+        wire.protocol.pause_writing()
+    wire.feed(piece)
+    await containers.serve()
+    if stalls and not wire.closed:
+        wire.protocol.resume_writing()
+        await containers.serve()
 
 
 def reply_bytes(data: bytes) -> None:
