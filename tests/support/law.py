@@ -145,6 +145,9 @@ async def _reply_bytes(control: int, said: bytes) -> None:
     one.feed(_REQUEST)
     await rig.settle()
     wire = containers.take(rig.pending("a"))
+    await rig.settle()
+    if judge.canonical(wire.written).end != "clean":
+        raise judge.VerdictError("the request did not reach its container")
     for piece in pieces(said, control & 3):
         wire.feed(piece)
         await rig.settle()
