@@ -31,6 +31,7 @@ _HEAD: Final = re.compile(
 _MAX_HEAD: Final = 1 << 20
 _EXCUSED: Final = re.compile(rb"[\r\n]*([A-Z]+) +([^ \r\n]+) +(?:HTTP|RTSP)/")
 """What llhttp takes for the start of a request and h11 does not; the router should refuse it (test_router_found.py)."""
+_ZEROS: Final = re.compile(rb"(?i)(\r\ncontent-length:[ \t]*)0+(?=[0-9])")
 _STATUS_LINE: Final = re.compile(rb"(HTTP/1\.[01] ([0-9]{3})) [^\r\n]*")
 
 
@@ -331,7 +332,8 @@ def container_side(said: bytes, received: bytes, *, container_closed: bool, clos
 def _plain(said: bytes) -> bytes:
     """`said` without the words of its status lines, which nobody reads and the router never passes on.
 
-    Empty lines before a status line go too: llhttp skips them; the router should refuse them (test_router_found.py).
+    Empty lines before a status line go too, and zeros before a length: llhttp takes any number of them, h11 does not,
+    and the router should not (test_router_found.py).
     """
     said = said.lstrip(b"\r\n")
     match = _STATUS_LINE.match(said)
@@ -339,4 +341,5 @@ def _plain(said: bytes) -> bytes:
         return said
     head, end, rest = said[match.end() :].partition(b"\r\n\r\n")
     interim = match[2].startswith(b"1")
+    head = _ZEROS.sub(rb"\1", head)
     return match[1] + b" X" + head + end + (_plain(rest) if interim else rest)
