@@ -330,7 +330,7 @@ def container_side(said: bytes, received: bytes, *, container_closed: bool, clos
 
 
 def _plain(said: bytes) -> bytes:
-    """`said` without the words of its status lines, which nobody reads and the router never passes on.
+    """`said` without what nobody reads and the router never passes on: interim heads, and the words of the status line.
 
     Empty lines before a status line go too, and zeros before a length: llhttp takes any number of them, h11 does not,
     and the router should not (test_router_found.py).
@@ -340,6 +340,7 @@ def _plain(said: bytes) -> bytes:
     if match is None:
         return said
     head, end, rest = said[match.end() :].partition(b"\r\n\r\n")
-    interim = match[2].startswith(b"1")
+    if match[2].startswith(b"1") and end:
+        return _plain(rest)
     head = _ZEROS.sub(rb"\1", head)
-    return match[1] + b" X" + head + end + (_plain(rest) if interim else rest)
+    return match[1] + b" X" + head + end + rest
