@@ -29,9 +29,6 @@ _HEAD: Final = re.compile(
     rb"(content-length: (?:0|[1-9][0-9]*)|transfer-encoding: chunked)\r\n\r\n"
 )
 _MAX_HEAD: Final = 1 << 20
-_EXCUSED: Final = re.compile(rb"[\r\n]*([A-Z]+) +([^ \r\n]+) +(?:HTTP|RTSP)/")
-"""What llhttp takes for the start of a request and h11 does not; the router should refuse it (test_router_found.py)."""
-_ZEROS: Final = re.compile(rb"(?i)(\r\ncontent-length:[ \t]*)0+(?=[0-9])")
 _STATUS_LINE: Final = re.compile(rb"(HTTP/1\.[01] ([0-9]{3})) [^\r\n]*")
 
 
@@ -79,7 +76,6 @@ def requests(data: bytes) -> Reading:
     while True:
         while rest.startswith(b"\r\n"):
             rest = rest[2:]
-        rest = _EXCUSED.sub(rb"\1 \2 HTTP/", rest, count=1) if _EXCUSED.match(rest) else rest.lstrip(b"\r\n")
         if not rest:
             return Reading(tuple(found), "clean")
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
@@ -330,17 +326,11 @@ def container_side(said: bytes, received: bytes, *, container_closed: bool, clos
 
 
 def _plain(said: bytes) -> bytes:
-    """`said` without what nobody reads and the router never passes on: interim heads, and the words of the status line.
-
-    Empty lines before a status line go too, and zeros before a length: llhttp takes any number of them, h11 does not,
-    and the router should not (test_router_found.py).
-    """
-    said = said.lstrip(b"\r\n")
+    """`said` without what nobody reads and the router never passes on: interim heads, the words of a status line."""
     match = _STATUS_LINE.match(said)
     if match is None:
         return said
     head, end, rest = said[match.end() :].partition(b"\r\n\r\n")
     if match[2].startswith(b"1") and end:
         return _plain(rest)
-    head = _ZEROS.sub(rb"\1", head)
     return match[1] + b" X" + head + end + rest
