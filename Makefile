@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 CODE := api kit operator router local cli tests hack bench examples
 
-.PHONY: help setup demo test check fix generate cluster cluster-down images e2e bench
+.PHONY: help setup demo test check fix fuzz generate cluster cluster-down images e2e bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ setup: .venv/.ready ## A .venv with everything for development, from the lock fi
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mce needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; say which with: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "python3 can't make a virtual environment; on Debian: apt-get install python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(BIN)/uv sync --quiet --frozen --all-extras --all-groups --inexact
+	@$(BIN)/uv sync --quiet --frozen --all-extras --all-groups --no-group fuzz --inexact
 	@touch $@
 
 demo: setup ## Two real models behind one endpoint, then a chain; no cluster needed
@@ -26,6 +26,15 @@ demo: setup ## Two real models behind one endpoint, then a chain; no cluster nee
 
 test: setup ## All tests that need no cluster
 	@$(BIN)/pytest -q -m "not e2e"
+
+fuzz: SECONDS ?= 60
+fuzz: setup ## Coverage-guided fuzzing of the router: make fuzz SECONDS=60 for each of requests and replies
+	@$(BIN)/uv sync --quiet --frozen --all-extras --all-groups --inexact
+	@mkdir -p .fuzz/requests .fuzz/replies
+	@for kind in requests replies; do \
+	  PYTHONPATH=tests $(BIN)/python tests/fuzz/harness.py $$kind -max_total_time=$(SECONDS) -max_len=4096 -timeout=20 \
+	    -artifact_prefix=.fuzz/$$kind- .fuzz/$$kind tests/fuzz/corpus/$$kind || exit 1; \
+	done
 
 check: setup ## Lint, types, import contracts, generated files
 	@$(BIN)/ruff check --quiet $(CODE)

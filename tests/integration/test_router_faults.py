@@ -104,32 +104,6 @@ def test_proxy_connection_means_the_same_to_the_parser_and_to_us(tmp_path: Path)
         assert reply.endswith(b"a(1)")
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        pytest.param(ok(b"whole") + b"junk", id="junk"),
-        pytest.param(ok(b"whole").replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n") + b"junk", id="close-junk"),
-    ],
-)
-def test_a_whole_reply_counts_whatever_follows_it(tmp_path: Path, answer: bytes) -> None:
-    with (
-        scripted(lambda _container, connection, _data: connection.sendall(answer)) as one,
-        processes.router(tmp_path, processes.table("Direct", {"a": one.port})) as router,
-    ):
-        for _ in range(3):
-            assert caller.post(router.port, b"x", target="a").body == b"whole"
-
-
-def test_a_204_with_a_body_is_an_empty_answer(tmp_path: Path) -> None:
-    answer = b"HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\nhello"
-    with (
-        scripted(lambda _container, connection, _data: connection.sendall(answer)) as one,
-        processes.router(tmp_path, processes.table("Direct", {"a": one.port})) as router,
-    ):
-        reply = caller.post(router.port, b"x", target="a")
-        assert (reply.status, reply.body) == (200, b"")
-
-
 def test_interim_heads_and_a_head_in_many_pieces_are_read(tmp_path: Path) -> None:
     def pieces(_container: Scripted, connection: socket.socket, _data: bytes) -> None:
         for byte in b"HTTP/1.1 103 Early\r\nx: y\r\n\r\nHTTP/1.1 100 C\r\n\r\n" + ok(b"body"):
