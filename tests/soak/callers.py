@@ -20,7 +20,7 @@ import httptools
 import uvloop
 
 from soak import letters
-from soak.judge import Failure
+from soak.judge import IN_THE_REPLY, Failure
 from soak.letters import Wish
 
 TARGETS: Final = ("a", "b", "c", "d")
@@ -141,7 +141,7 @@ class Line(asyncio.Protocol):
         self.open = False
         due = [ask for ask in self.expected if ask.due]
         targets = tuple({ask.target for ask in due})
-        said = Said(detail="in the reply" if self._in_reply else "before the reply")
+        said = Said(detail=IN_THE_REPLY if self._in_reply else "before the reply")
         for ask in due:
             self._record("cut", ask, targets, said)  # requests that wait behind one that broke off go with it
         self.expected.clear()
@@ -309,13 +309,6 @@ class Caller:
         return self._ask(target, size, wish, chunked=dice.random() < 0.4, attributes=dice.random() < 0.5)
 
     # --- actions of callers that behave
-
-    async def pipeline_of_small_ones(self, line: Line) -> None:
-        count = self._dice.choice((1, 1, 4, 8, 16))
-        asks = [self._small(self._dice.choice(TARGETS)) for _ in range(count)]
-        line.expect(*asks)
-        line.transport.write(b"".join([ask.head + ask.body for ask in asks]))
-        await line.settled()
 
     async def any_one(self, line: Line) -> None:
         ask = self._any(self._target())
@@ -513,9 +506,29 @@ class Caller:
 
 
 class Busy(Caller):
-    """Small requests as fast as they are answered."""
+    """Small requests as fast as they are answered; made once, since it is the router that shall have the work."""
 
     THINKS_SECONDS = 0.0
+    ROUND: Final = 512
+    """So many ids a worker has, more than it ever has under way."""
+
+    def __init__(self, port: int, dice: random.Random, results: Results, number: int) -> None:
+        super().__init__(port, dice, results, number)
+        self._round = [self._small(dice.choice(TARGETS)) for _ in range(self.ROUND)]
+        self._place = 0
+
+    async def pipeline_of_small_ones(self, line: Line) -> None:
+        """Up to 16 at once."""
+        count = self._dice.choice((1, 1, 2, 4, 8, 16))
+        if self._place + count > self.ROUND:
+            self._place = 0
+        asks = self._round[self._place : self._place + count]
+        self._place += count
+        for ask in asks:
+            ask.due = True
+        line.expect(*asks)
+        line.transport.write(b"".join([ask.head + ask.body for ask in asks]))
+        await line.settled()
 
     def actions(self) -> tuple[list[Callable[[Line], Awaitable[None]]], list[int]]:
         return [self.pipeline_of_small_ones], [1]

@@ -8,11 +8,13 @@ import json
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 Table = dict[str, Any]
 
+IN_THE_REPLY: Final = "in the reply"
+"""Detail of a failure of kind cut whose reply had begun."""
 GROWTH_BYTES: Final = 4 << 20
 GROWTH_FDS: Final = 32
 _REQUEST_BYTES: Final = 6 * 1024 * 1024
@@ -81,7 +83,7 @@ def cause(failure: Failure, timeline: Timeline) -> str:
     asked = set(failure.targets) - {""} or in_tables
     down = timeline.was_down(asked, failure.began, failure.ended)
     if failure.kind in ("cut", "short"):
-        return "container down" if down else ""
+        return "container down" if down else _cause_of_cut(failure, tables)
     if failure.kind == "chain":
         chains = {"".join(f"{name}:" for name in reversed(names_of(table))) for table in tables}
         return "other chain in the table" if failure.detail in chains else ""
@@ -92,6 +94,13 @@ def cause(failure: Failure, timeline: Timeline) -> str:
     if failure.reason == "ContainerNotReady":
         return _cause_not_ready(failure, timeline, tables, asked)
     return _cause_in_table(failure, tables)
+
+
+def _cause_of_cut(failure: Failure, tables: Sequence[Table]) -> str:
+    """A body in chunks that turns out to be too large when its answer has begun: only cutting that off tells it."""
+    if failure.kind == "cut" and failure.detail == IN_THE_REPLY:
+        return _cause_in_table(replace(failure, reason="BodyTooLarge"), tables)
+    return ""
 
 
 def _cause_not_ready(failure: Failure, timeline: Timeline, tables: Sequence[Table], asked: set[str]) -> str:

@@ -8,6 +8,7 @@ the seed and what was found.
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -367,6 +368,8 @@ class Soak:
     # --- verdict
 
     def _verdict(self) -> Counter[str]:
+        for name, router_ in self.routers.items():
+            (self._folder / f"timeline-{name}.json").write_text(json.dumps(dataclasses.asdict(router_.timeline)))
         counts: Counter[str] = Counter()
         for kind, router in (("busy", "direct"), ("wild", "direct"), ("chain", "chain")):
             failures, said = self._read(self._folder / f"caller-{kind}.jsonl")
