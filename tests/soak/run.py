@@ -134,6 +134,11 @@ class Router:
     def family(self) -> Family:
         return Family(self.process.pid)
 
+    @property
+    def processes(self) -> int:
+        """How many may write its log: several workers have one more above them."""
+        return self.workers + 1 if self.workers > 1 else 1
+
     def sample(self) -> None:
         self.rss.append(self.family.rss())
         self.fds.append(self.family.fds())
@@ -437,7 +442,7 @@ class Soak:
     def _check_growth(self, name: str, router: Router) -> None:
         if self._seconds < 60:
             return  # warm-up
-        if (grown := judge.growth(router.rss)) > judge.GROWTH_BYTES * router.workers:
+        if (grown := judge.growth(router.rss)) > judge.GROWTH_BYTES * router.processes:
             self.faults.append(f"router {name}: resident memory grew by {grown / 2**20:.1f} MiB")
         if (grown := judge.growth(router.fds)) > judge.GROWTH_FDS:
             self.faults.append(f"router {name}: open files grew by {grown:g}")
@@ -452,7 +457,7 @@ class Soak:
         except subprocess.TimeoutExpired:
             self.faults.append(f"router {name} did not end within 20 s after SIGTERM")
         lines = router.log.read_text(errors="replace").splitlines()
-        said = judge.log_faults(lines, loaded=router.loaded, refused=router.refused, processes=router.workers)
+        said = judge.log_faults(lines, loaded=router.loaded, refused=router.refused, processes=router.processes)
         self.faults += [f"router {name}: log: {line}" for line in said]
 
     def _summary(self, took: float, counts: Counter[str], shares: dict[str, float]) -> dict[str, Any]:
