@@ -26,7 +26,7 @@ from soak.letters import Wish
 TARGETS: Final = ("a", "b", "c", "d")
 LARGEST: Final = 6 * 1024 * 1024
 PATIENCE_SECONDS: Final = 45.0
-AFTER_FAILURE_SECONDS: Final = 0.05
+AFTER_FAILURE_SECONDS: Final = 0.02
 _SIZES: Final = (0, 1, 200, 5_000, 70_000, 300_000, 1_000_000, LARGEST - letters.HEAD_BYTES - 8)
 _WEIGHTS: Final = (8, 8, 24, 24, 12, 4, 2, 1)
 
@@ -305,7 +305,7 @@ class Caller:
         kind = dice.choice("eesx" if target else "eex")
         grow = dice.choice((0, 50_000, 800_000)) if target and dice.random() < 0.15 else 0
         framing = dice.choice("llcz" if target else "lc")  # a chain would go on with half of a reply without an end
-        wish = Wish("g" if grow else kind, framing, 200 if dice.random() < 0.1 else 0, grow)
+        wish = Wish("g" if grow else kind, framing, 200 if dice.random() < 0.25 else 0, grow)
         return self._ask(target, size, wish, chunked=dice.random() < 0.4, attributes=dice.random() < 0.5)
 
     # --- actions of callers that behave

@@ -341,7 +341,7 @@ class Soak:
         def listens() -> None:
             if container.listens():
                 self._down[index] = (*self._down[index][:2], time.monotonic())
-                self._later(self._dice.uniform(1, 5), lambda: self._kill(until))
+                self._later(self._dice.uniform(1, 8), lambda: self._kill(until))
             else:
                 self._later(0.02, listens)
 
