@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 CODE := api kit operator router local cli tests hack bench examples
 
-.PHONY: help setup demo test check fix fuzz generate cluster cluster-down images e2e bench
+.PHONY: help setup demo test check fix fuzz generate cluster cluster-down images e2e bench soak
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,3 +65,9 @@ e2e: setup cluster images ## End-to-end tests on that cluster
 
 bench: setup ## The router beside nginx, HAProxy and Go, as ratios
 	@$(BIN)/python bench/run.py
+
+SECONDS ?= 600
+WORKERS ?= 1
+
+soak: setup ## The router for 10 minutes at full load with faults (SECONDS=, WORKERS=, SEED=)
+	@PYTHONPATH=tests $(BIN)/python -m soak.run --seconds $(SECONDS) --workers $(WORKERS) $(if $(SEED),--seed $(SEED))

@@ -9,6 +9,8 @@ START_DELAY    seconds before it listens
 PING_STATUS    status of /ping (200); `never` takes the request and does not answer
 FAIL_STATUS    status with which every invocation is answered
 SLOW_MS        milliseconds that an invocation takes
+STREAM_SECONDS seconds from the first to the last byte of an answer, which comes in chunks: a line with its number and
+               the body each 0.1 s, `end` as the last one
 EXIT_AFTER     seconds after which it ends with EXIT_CODE (1)
 OOM_MB         mebibytes that it takes at the start
 IGNORE_SIGTERM 1: only SIGKILL ends it
@@ -101,12 +103,27 @@ async def answer(request: Request) -> tuple[int, str, bytes]:
             return 404, "text/plain", b"no such path"
 
 
+async def stream(request: Request, writer: asyncio.StreamWriter, seconds: float) -> None:
+    """Answer an invocation line by line."""
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for number in range(int(seconds * 10)):
+        line = b"%d %b\n" % (number, request.body)
+        writer.write(b"%x\r\n%b\r\n" % (len(line), line))
+        await writer.drain()
+        await asyncio.sleep(0.1)
+    writer.write(b"4\r\nend\n\r\n0\r\n\r\n")
+    await writer.drain()
+
+
 async def serve_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Answer the requests of one connection, one after the other, until its client has no more."""
     try:
         keep_alive = True
         while keep_alive:
             request = await read_request(reader, writer)
+            if (seconds := env("STREAM_SECONDS")) and request.path == "/invocations":
+                await stream(request, writer, float(seconds))
+                continue
             status, content_type, body = await answer(request)
             keep_alive = request.headers.get("connection", "").lower() != "close"
             head = (
