@@ -3,8 +3,8 @@
 Order (measured on a real cluster): readiness off; keep serving for the deregistration delay, each answer with
 `Connection: close`; finish exchanges up to the grace; release the preStop hooks that wait here.
 
-A pod that ends is different in two ways. Kubernetes takes it out of the Service itself, but goes on sending to it while
-no other pod is ready, as long as it says that it is ready; so it does, and serves until nobody new has come for a while.
+A pod that ends is different. Kubernetes takes it out of the Service itself, but goes on sending to it while no other
+pod is ready, as long as it says that it is ready. So it says so, and serves until nobody new has come for a while.
 """
 
 import asyncio
@@ -101,10 +101,9 @@ async def finish(service: Service, close_idle: Callable[[], bool], *, pod_ends: 
     settings = service.settings
     await asyncio.sleep(settings.drain_seconds)
     give_up = service.clock() + settings.grace_seconds
-    while pod_ends and service.clock() < min(give_up, service.last_connection + _QUIET_SECONDS):
-        await asyncio.sleep(_POLL_SECONDS)
     while service.clock() < give_up:
-        if not close_idle() and not service.exchanges:
+        quiet = not pod_ends or service.clock() - service.last_connection > _QUIET_SECONDS
+        if quiet and not close_idle() and not service.exchanges:
             break
         await asyncio.sleep(_POLL_SECONDS)
     close_idle()

@@ -577,9 +577,7 @@ class Exchange:
         self._caller.write(raw[: raw.index(b"\r\n\r\n") + 4] if self.bodyless else raw)
         self._finish(failure, close=close)
 
-    def _finish(
-        self, failure: Failure | None, *, close: bool = False, cut: bool = False, gone: bool = False
-    ) -> None:
+    def _finish(self, failure: Failure | None, *, close: bool = False, cut: bool = False, gone: bool = False) -> None:
         """The end of every exchange, exactly once: give back, record, tell the caller's connection."""
         service = self._service
         was, self._phase = self._phase, _OVER

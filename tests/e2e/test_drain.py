@@ -154,7 +154,6 @@ def test_rolling_restarts_of_a_single_pod_lose_no_request(endpoints: Namespace, 
     check(found, figures, f"down to 1 replica and 3 rolling updates of it, {shown} s each")
 
 
-@pytest.mark.xfail(reason="the drain ends after 5 s, whether or not there is another pod to send to", strict=True)
 def test_a_deleted_single_pod_goes_on_until_its_successor_serves(endpoints: Namespace, figures: list[str]) -> None:
     """A Service sends to pods that end, as long as they are ready and no other pod is."""
     found: dict[str, Any] = {}

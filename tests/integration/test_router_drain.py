@@ -5,8 +5,6 @@ import http.client
 import sys
 from pathlib import Path
 
-import pytest
-
 from soak import letters
 from soak.letters import Wish
 from support import processes
@@ -15,7 +13,6 @@ from support.http import TARGET
 TESTS = str(Path(__file__).parents[1])
 
 
-@pytest.mark.xfail(reason="a reply whose head promised to keep the connection is followed by a close", strict=True)
 def test_a_connection_that_was_not_told_to_close_serves_its_next_request_in_the_drain(tmp_path: Path) -> None:
     """The head of the long reply went out before the drain: only the next answer can say `Connection: close`."""
     port = processes.free_port()

@@ -21,7 +21,6 @@ def read_reply(connection: socket.socket) -> bytes:
     return data
 
 
-@pytest.mark.xfail(reason="a part of a head is remembered under its first 3 bytes", strict=True)
 def test_a_part_of_a_head_is_never_taken_for_a_whole_request(tmp_path: Path) -> None:
     """Where no blank line is found the place of the body is nowhere, not 3."""
     request = HEAD % (TARGET.encode(), len(BODY)) + BODY

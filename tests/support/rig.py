@@ -5,16 +5,29 @@ place of the network.
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from mce_api.routes import RouteTable, Target
+from mce_kit import clock
 from mce_router.health import Health
+from mce_router.listener import Guard
 from mce_router.metrics import Metrics
 from mce_router.server import CallerConnection
 from mce_router.service import Service
 from mce_router.settings import Address, Settings
+
+
+class Silent:
+    """In place of a socket, for who looks whether something has come: nothing ever does."""
+
+    _never: Final = os.pipe()[0]
+
+    def fileno(self) -> int:
+        return self._never
+
 
 _TURNS: Final = 4
 """Rounds of the event loop until a task that waits for one thing has moved."""
@@ -73,7 +86,7 @@ class Wire(asyncio.Transport):
         return 0
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return default
+        return Silent() if name == "socket" else default
 
     def is_closing(self) -> bool:
         return self.closed
@@ -161,7 +174,8 @@ class Rig:
         targets = tuple(Target(name=name, port=number) for number, name in enumerate(names, 1))
         routes = RouteTable(namespace="n", endpoint="e", mode=mode, targets=targets, **table)
         settings = Settings(table=Path("none"), listen=address, admin=address)
-        self.service = Service(routes, settings, metrics or Metrics(), Health(_never), lambda: self.now)
+        health = Health(_never, clock.system().utc)
+        self.service = Service(routes, settings, metrics or Metrics(), health, Guard(None), lambda: self.now)
         self.names = tuple(names)
         self.connecting: list[Connecting] = []
         self.registry: set[CallerConnection] = set()

@@ -249,8 +249,12 @@ DIRECT: dict[str, list[Step]] = {
         says(post(b"one", length=9)), connects("a"), hears("a", asked(b"one", length=9)),
         says(b"two"), hears("a", b"two"), says(b"six"), hears("a", b"six"), answers("a", ok(b"yo")), gets(200, b"yo"),
     ],
-    "a body in chunks goes on in chunks of ours": [
-        says(chunked(b"3;a=b\r\none\r\n")), connects("a"), hears("a", asked_in_chunks(b"3\r\none\r\n")),
+    "a body in chunks that comes at once goes on with its length": [
+        says(chunked(b"3;a=b\r\none\r\n")), is_not_called("a"), says(b"2\r\nyo\r\n0\r\nX-T: y\r\n\r\n"), connects("a"),
+        hears("a", asked(b"oneyo")),
+    ],
+    "a body in chunks that takes its time goes on in chunks of ours": [
+        says(chunked(b"3;a=b\r\none\r\n")), later(1.1), connects("a"), hears("a", asked_in_chunks(b"3\r\none\r\n")),
         says(b"0\r\nX-T: y\r\n\r\n"), hears("a", b"0\r\n\r\n"), answers("a", ok(b"yo")), gets(200, b"yo"),
     ],
     "an answer goes on as it comes": [
@@ -374,11 +378,12 @@ DIRECT: dict[str, list[Step]] = {
         says(post(b"hi", length=6_291_457)), gets(413, reason=b"BodyTooLarge", close=True), is_not_called("a"),
     ],
     "a body that grows over the limit takes its container back": [
-        says(chunked(b"400000\r\n" + b"a" * 0x400000 + b"\r\n")), connects("a"),
+        says(chunked(b"400000\r\n" + b"a" * 0x400000 + b"\r\n")), later(1.1), connects("a"),
         says(b"400000\r\n" + b"a" * 0x400000 + b"\r\n"), gets(413, reason=b"BodyTooLarge", close=True), is_dropped("a"),
     ],
     "a body with a malformed chunk takes its container back": [
-        says(chunked(b"3\r\none\r\n")), connects("a"), says(b"XX\r\n"), gets(400, reason=b"BadRequest", close=True),
+        says(chunked(b"3\r\none\r\n")), later(1.1), connects("a"), says(b"XX\r\n"),
+        gets(400, reason=b"BadRequest", close=True),
         is_dropped("a"),
     ],
     "in a drain every answer is the last": [
@@ -411,9 +416,9 @@ SERIAL: dict[str, list[Step]] = {
         says(post(b"0", to=b"")), connects("a"), answers("a", ok(b"one")), refuses("b"),
         gets(424, reason=b"ModelUnreachable"), is_not_called("c"), is_open(),
     ],
-    "each container has its own time": [
-        says(post(b"0", to=b"")), connects("a"), later(59), answers("a", ok(b"one")), connects("b"), later(59),
-        answers("b", ok(b"two")), connects("c"), later(61), gets(424, reason=b"ModelTimeout"), is_dropped("c"),
+    "all containers together have one time": [
+        says(post(b"0", to=b"")), connects("a"), later(30), answers("a", ok(b"one")), connects("b"), later(20),
+        answers("b", ok(b"two")), connects("c"), later(11), gets(424, reason=b"ModelTimeout"), is_dropped("c"),
     ],
     "an output over the limit of a hop ends the chain": [
         says(post(b"0", to=b"")), connects("a"), answers("a", ok(b"a" * 5_242_881)), gets(424, reason=b"HopTooLarge"),
