@@ -33,6 +33,7 @@ _PING_SECONDS: Final = 5.0
 _SHORT_LIFE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 _END_SECONDS: Final = 1.0
+_POD_ENDS: Final = "the pod ends"
 _DRAIN_MARGIN_SECONDS: Final = 2.0
 
 
@@ -268,7 +269,7 @@ class Supervisor:
         """The drain: every worker finishes what it has and ends."""
         for worker in self._workers:
             if worker.is_up:
-                tasks.spawn(worker.ask("drain", self.drain.pod_ends), name="drain a worker")
+                tasks.spawn(worker.ask("drain", _POD_ENDS if self.drain.pod_ends else ""), name="drain a worker")
             else:
                 worker.kill()
         patience = self._settings.drain_seconds + self._settings.grace_seconds + _DRAIN_MARGIN_SECONDS

@@ -74,10 +74,10 @@ class Worker:
     async def _ping(self, name: str) -> str | None:
         return await self._running().ping(name)
 
-    async def _drain(self, pod_ends: bool) -> None:  # noqa: FBT001 - a message of the control line
+    async def _drain(self, pod_ends: str) -> None:
         """Ends the process when it is done: its end is the news, and new connections then go to the others."""
         drain = self._running().drain
-        drain.begin(pod_ends=pod_ends)
+        drain.begin(pod_ends=bool(pod_ends))
         await drain.wait()
         self._ended.set()
 
