@@ -124,6 +124,15 @@ class Limits(Model):
     max_concurrency: Annotated[
         int, Field(ge=0, le=100_000, description="Invocations in flight per replica; above it 503. 0: no cap.")
     ] = 0
+    max_invocation_seconds: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=3600,
+            description="Longest time until the answer of an invocation begins, over all containers of a chain. "
+            "0: as long as the slowest container may take alone, and at least 60.",
+        ),
+    ] = 0
 
 
 class Rollout(Model):

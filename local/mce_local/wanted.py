@@ -182,5 +182,6 @@ def route_table(wanted: Wanted, ports: Mapping[str, int]) -> routes.RouteTable:
             max_request_bytes=wanted.limits.max_request_bytes,
             max_hop_bytes=wanted.limits.max_hop_bytes,
             max_concurrency=wanted.limits.max_concurrency,
+            max_invocation_seconds=wanted.limits.max_invocation_seconds,
         ),
     )

@@ -20,6 +20,7 @@ from mce_operator.events import Recorder
 from mce_operator.metrics import Metrics
 from mce_operator.queue import Backoff, Schedule, WorkQueue
 from mce_operator.reconcile import Reconciler
+from mce_operator.resources.router import Setup
 from mce_operator.settings import Settings
 from mce_operator.usage import UsageReader
 from mce_operator.work import work_forever
@@ -47,7 +48,7 @@ async def run(settings: Settings) -> int:
             writer=Writer(api, cache, metrics),
             recorder=Recorder(socket.gethostname(), clock.utc),
             metrics=metrics,
-            router_image=settings.router_image,
+            setup=Setup(image=settings.router_image, arguments=settings.router_arguments, env=settings.router_env),
             utc=clock.utc,
         )
         for key in cache.endpoints():

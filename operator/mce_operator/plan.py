@@ -8,6 +8,7 @@ from mce_operator import ownership
 from mce_operator.observed import Child, Observed
 from mce_operator.resources.deployment import deployment
 from mce_operator.resources.meta import K8sObject
+from mce_operator.resources.router import Setup
 from mce_operator.resources.service import service
 from mce_operator.resources.service_account import service_account
 
@@ -40,9 +41,9 @@ class Failure:
     """The namespace is going away: no use to try again."""
 
 
-def plan(endpoint: MultiContainerEndpoint, observed: Observed, router_image: str) -> Plan:
+def plan(endpoint: MultiContainerEndpoint, observed: Observed, setup: Setup) -> Plan:
     """The plan for a valid endpoint."""
-    wanted = (service_account(endpoint), service(endpoint), deployment(endpoint, router_image))
+    wanted = (service_account(endpoint), service(endpoint), deployment(endpoint, setup))
     template = wanted[-1]["spec"]["template"]["metadata"]["annotations"][names.HASH_ANNOTATION]
     taken = tuple(child for child in observed.children.values() if _is_foreign(child))
     orphans = tuple(child for child in observed.children.values() if _is_orphan(child, observed.uid))

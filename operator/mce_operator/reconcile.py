@@ -19,6 +19,7 @@ from mce_operator.key import Key
 from mce_operator.metrics import Metrics
 from mce_operator.observe import observe
 from mce_operator.observed import Observed
+from mce_operator.resources.router import Setup
 from mce_operator.status import Situation
 from mce_operator.verdict import verdict
 
@@ -48,7 +49,7 @@ class Reconciler:
         writer: Writer,
         recorder: Recorder,
         metrics: Metrics,
-        router_image: str,
+        setup: Setup,
         utc: Callable[[], datetime],
     ) -> None:
         self._api = api
@@ -56,7 +57,7 @@ class Reconciler:
         self._writer = writer
         self._recorder = recorder
         self._metrics = metrics
-        self._router_image = router_image
+        self._setup = setup
         self._utc = utc
 
     async def reconcile(self, key: Key) -> Outcome:
@@ -80,14 +81,14 @@ class Reconciler:
         return await self._pursue(endpoint, observed)
 
     async def _pursue(self, endpoint: MultiContainerEndpoint, observed: Observed) -> Outcome:
-        plan = plans.plan(endpoint, observed, self._router_image)
+        plan = plans.plan(endpoint, observed, self._setup)
         failures = await self._writer.carry_out(plan, observed)
         now = self._utc()
         situation = Situation(
             endpoint=endpoint,
             observed=observed,
             plan=plan,
-            verdict=verdict(endpoint, observed, plan.template, self._router_image, now),
+            verdict=verdict(endpoint, observed, plan.template, self._setup.image, now),
             failures=failures,
         )
         await self._publish(observed, statuses.status(situation, now))

@@ -17,6 +17,12 @@ class Settings(BaseSettings):
     router_image: str = "localhost/mce/router:0.1.0"
     """Image of the router in every pod. A new value rolls every endpoint."""
 
+    router_arguments: Annotated[tuple[str, ...], NoDecode] = ()
+    """More options of every router, separated by blanks: `--access-log=all`. A new value rolls every endpoint."""
+
+    router_env: Annotated[tuple[tuple[str, str], ...], NoDecode] = ()
+    """Variables of every router, NAME=VALUE, separated by blanks: OpenTelemetry's. A new value rolls every endpoint."""
+
     log_level: str = "INFO"
     """Python level of the logs, which are JSON lines on standard error."""
 
@@ -43,6 +49,23 @@ class Settings(BaseSettings):
 
     max_backoff_seconds: Annotated[float, Field(gt=0)] = 300
     """Longest pause of the same."""
+
+    @field_validator("router_arguments", mode="before")
+    @classmethod
+    def _words(cls, value: object) -> object:
+        """`--a=1 --b=2` as two options."""
+        return tuple(value.split()) if isinstance(value, str) else value
+
+    @field_validator("router_env", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        """`A=1 B=2` as two pairs."""
+        if not isinstance(value, str):
+            return value
+        pairs = [word.partition("=") for word in value.split()]
+        if bad := [name for name, equals, _ in pairs if not equals or not name]:
+            raise ValueError(f"{bad[0]!r} is not NAME=VALUE, for example OTEL_TRACES_SAMPLER=parentbased_traceidratio")
+        return tuple((name, text) for name, _, text in pairs)
 
     @field_validator("namespaces", mode="before")
     @classmethod

@@ -4,14 +4,14 @@ from typing import Final
 
 from mce_api import names
 from mce_api.endpoint import MultiContainerEndpoint, Spec
-from mce_operator.resources import meta, pod
+from mce_operator.resources import meta, pod, router
 
 _PULL_SECONDS: Final = 600
 """Allowance for pulling the images, beside the start-up budget, before a rollout counts as failed."""
 _HISTORY: Final = 3
 
 
-def deployment(endpoint: MultiContainerEndpoint, router_image: str) -> meta.K8sObject:
+def deployment(endpoint: MultiContainerEndpoint, setup: router.Setup) -> meta.K8sObject:
     """The wanted Deployment."""
     spec = endpoint.spec
     rolling = {"maxSurge": spec.rollout.max_surge, "maxUnavailable": spec.rollout.max_unavailable}
@@ -26,7 +26,7 @@ def deployment(endpoint: MultiContainerEndpoint, router_image: str) -> meta.K8sO
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": rolling},
                 "progressDeadlineSeconds": deadline_seconds(spec),
                 "revisionHistoryLimit": _HISTORY,
-                "template": pod.template(endpoint, router_image),
+                "template": pod.template(endpoint, setup),
             },
         }
     )

@@ -15,7 +15,7 @@ _GRACE_MARGIN_SECONDS: Final = 15
 """If the grace ran out before the hooks return, all containers would be stopped at once and the order be lost."""
 
 
-def template(endpoint: MultiContainerEndpoint, router_image: str) -> K8sObject:
+def template(endpoint: MultiContainerEndpoint, setup: router.Setup) -> K8sObject:
     """The wanted pod template. Its hash among its annotations tells its pods from those of other generations."""
     spec = endpoint.spec
     hostnames = [container.name for container in spec.containers]
@@ -28,12 +28,12 @@ def template(endpoint: MultiContainerEndpoint, router_image: str) -> K8sObject:
     labels = {**spec.pod.labels, **names.endpoint_labels(endpoint.metadata.name)}
     built: K8sObject = {
         "metadata": {"labels": labels, "annotations": annotations},
-        "spec": _spec(endpoint, derived, router_image),
+        "spec": _spec(endpoint, derived, setup),
     }
     return meta.hashed(built)
 
 
-def _spec(endpoint: MultiContainerEndpoint, derived: tuple[str, ...], router_image: str) -> K8sObject:
+def _spec(endpoint: MultiContainerEndpoint, derived: tuple[str, ...], setup: router.Setup) -> K8sObject:
     spec = endpoint.spec
     restricted = spec.pod.security_profile == "restricted"
     models = [
@@ -42,7 +42,7 @@ def _spec(endpoint: MultiContainerEndpoint, derived: tuple[str, ...], router_ima
     ]
     volumes = [volume for index in range(len(models)) for volume in model.volumes(index)]
     return {
-        "initContainers": [router.container(router_image)],
+        "initContainers": [router.container(setup)],
         "containers": models,
         "volumes": [router.volume(), *volumes],
         "serviceAccountName": spec.pod.service_account_name or endpoint.metadata.name,

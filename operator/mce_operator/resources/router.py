@@ -1,5 +1,6 @@
 """The router's container: a native sidecar (ADR 0003), first up and last down, hardened whatever the models need."""
 
+from dataclasses import dataclass
 from typing import Final
 
 from mce_api import names
@@ -16,11 +17,23 @@ RESTRICTED: Final[K8sObject] = {
 }
 
 
-def container(image: str) -> K8sObject:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What the operator's owner says of every router."""
+
+    image: str
+    arguments: tuple[str, ...] = ()
+    """Options besides those of every pod, such as `--access-log=all`."""
+    env: tuple[tuple[str, str], ...] = ()
+    """Variables, such as OpenTelemetry's."""
+
+
+def container(setup: Setup) -> K8sObject:
     """The wanted entry of `initContainers`."""
+    env = {"env": [{"name": name, "value": value} for name, value in setup.env]} if setup.env else {}
     return {
         "name": names.ROUTER_CONTAINER,
-        "image": image,
+        "image": setup.image,
         "restartPolicy": "Always",
         "args": [
             "--table",
@@ -29,7 +42,9 @@ def container(image: str) -> K8sObject:
             f"0.0.0.0:{names.ROUTER_PORT}",
             "--admin",
             f"0.0.0.0:{names.ROUTER_ADMIN_PORT}",
+            *setup.arguments,
         ],
+        **env,
         "ports": [
             {"name": "http", "containerPort": names.ROUTER_PORT, "protocol": "TCP"},
             {"name": "admin", "containerPort": names.ROUTER_ADMIN_PORT, "protocol": "TCP"},

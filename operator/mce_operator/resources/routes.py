@@ -27,5 +27,6 @@ def table(endpoint: MultiContainerEndpoint) -> routes.RouteTable:
             max_request_bytes=spec.limits.max_request_bytes,
             max_hop_bytes=spec.limits.max_hop_bytes,
             max_concurrency=spec.limits.max_concurrency,
+            max_invocation_seconds=spec.limits.max_invocation_seconds,
         ),
     )

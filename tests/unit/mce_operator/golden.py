@@ -10,6 +10,7 @@ import yaml
 
 from mce_api import validation
 from mce_operator.resources.deployment import deployment
+from mce_operator.resources.router import Setup
 from mce_operator.resources.service import service
 from mce_operator.resources.service_account import service_account
 
@@ -31,7 +32,7 @@ def cases() -> list[str]:
 def rendered(case: str) -> str:
     document: dict[str, Any] = yaml.safe_load((FOLDER / f"{case}.in.yaml").read_text())
     endpoint = validation.endpoint(document)
-    built = [service_account(endpoint), service(endpoint), deployment(endpoint, ROUTER_IMAGE)]
+    built = [service_account(endpoint), service(endpoint), deployment(endpoint, Setup(image=ROUTER_IMAGE))]
     return yaml.dump_all(built, Dumper=_Dumper, sort_keys=False, width=120)
 
 

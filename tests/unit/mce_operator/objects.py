@@ -5,8 +5,10 @@ from typing import Any
 from mce_api import names, validation
 from mce_api.endpoint import MultiContainerEndpoint
 from mce_operator.resources.deployment import deployment
+from mce_operator.resources.router import Setup
 
 ROUTER_IMAGE = "localhost/mce/router:0.1.0"
+ROUTER = Setup(image=ROUTER_IMAGE)
 UID = "11111111-1111-1111-1111-111111111111"
 
 
@@ -35,7 +37,7 @@ def endpoint(*containers: dict[str, Any], **spec: Any) -> MultiContainerEndpoint
 
 
 def template_hash(made: MultiContainerEndpoint) -> str:
-    built = deployment(made, ROUTER_IMAGE)
+    built = deployment(made, ROUTER)
     return str(built["spec"]["template"]["metadata"]["annotations"][names.HASH_ANNOTATION])
 
 

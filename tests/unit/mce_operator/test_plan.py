@@ -18,7 +18,7 @@ from unit.mce_operator.fake_api import fields
 ENDPOINT = objects.endpoint()
 BUILT = {
     built["kind"]: built
-    for built in (service_account(ENDPOINT), service(ENDPOINT), deployment(ENDPOINT, objects.ROUTER_IMAGE))
+    for built in (service_account(ENDPOINT), service(ENDPOINT), deployment(ENDPOINT, objects.ROUTER))
 }
 OURS = f"{names.KIND}.{names.GROUP}"
 
@@ -50,7 +50,7 @@ def without(kind: str, *path: str) -> str:
 def planned(*children: Child) -> Plan:
     present = {child.kind: child for child in children}
     observed = Observed(key=Key("team-a", "mnist"), document=objects.document(), children=present)
-    return plans.plan(ENDPOINT, observed, objects.ROUTER_IMAGE)
+    return plans.plan(ENDPOINT, observed, objects.ROUTER)
 
 
 ALL = ("ServiceAccount", "Service", "Deployment")

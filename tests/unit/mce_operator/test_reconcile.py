@@ -40,7 +40,7 @@ class Cluster:
             writer=Writer(self.api, self.cache, self.metrics),
             recorder=Recorder("test", utc),
             metrics=self.metrics,
-            router_image=objects.ROUTER_IMAGE,
+            setup=objects.ROUTER,
             utc=utc,
         )
 

@@ -1,0 +1,33 @@
+"""What an operator's owner says of every router, from the environment into the pod."""
+
+import pytest
+from pydantic import ValidationError
+
+from mce_operator.resources import router
+from mce_operator.resources.router import Setup
+from mce_operator.settings import Settings
+
+
+def test_options_and_variables_of_the_routers_reach_their_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCE_OPERATOR_ROUTER_ARGUMENTS", " --access-log=all  --queue-seconds=0.5 ")
+    monkeypatch.setenv("MCE_OPERATOR_ROUTER_ENV", "OTEL_SERVICE_NAME=a OTEL_RESOURCE_ATTRIBUTES=b=c,d=e ")
+    settings = Settings()
+    setup = Setup(image="i", arguments=settings.router_arguments, env=settings.router_env)
+    made = router.container(setup)
+    assert made["args"][-2:] == ["--access-log=all", "--queue-seconds=0.5"]
+    assert made["env"] == [
+        {"name": "OTEL_SERVICE_NAME", "value": "a"},
+        {"name": "OTEL_RESOURCE_ATTRIBUTES", "value": "b=c,d=e"},
+    ]
+
+
+def test_without_them_the_container_is_the_same_as_before_they_were_there() -> None:
+    assert "env" not in router.container(Setup(image="i"))
+    assert router.container(Setup(image="i"))["args"][-1].startswith("0.0.0.0:")
+
+
+@pytest.mark.parametrize("text", ["A", "=b", "A=1 B"])
+def test_a_variable_without_name_or_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("MCE_OPERATOR_ROUTER_ENV", text)
+    with pytest.raises(ValidationError, match="is not NAME=VALUE"):
+        Settings()
