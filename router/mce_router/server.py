@@ -17,12 +17,15 @@ from mce_router import parse
 from mce_router.exchange import Exchange
 from mce_router.invocation import Headers, Invocation, RequestHead
 from mce_router.service import Service
-from mce_router.upstream import FULL_READ_BYTES, HIGH_WATER_BYTES
+from mce_router.upstream import HIGH_WATER_BYTES
 
 _log: Final = logging.getLogger(__name__)
 _LINGER_SECONDS: Final = 2.0
 _CHUNK_OVERHEAD_BYTES: Final = 16384
 _CHUNK_OVERHEAD_FACTOR: Final = 8
+_FULL_READ_BYTES: Final = 256000
+"""uvloop's read buffer. Who fills it has more to say, and libuv would read on up to 32 times before it turns to anybody
+else; after one such read a connection rests until the others had their turn."""
 _GOING_ON_SECONDS: Final = 1.0
 _KNOWN_HEAD_BYTES: Final = 4096
 _MOST_PARSED: Final = 256
@@ -148,7 +151,7 @@ class CallerConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._shut or self._close:
             return  # the last answer is out or on its way; what still comes is thrown away
-        if len(data) >= FULL_READ_BYTES:
+        if len(data) >= _FULL_READ_BYTES:
             self._rest()
         between = self._exchange is None and not self._in_head and not self._waiting
         if between and self._misses < _MOST_MISSES and self._begin_known(data):
@@ -304,7 +307,7 @@ class CallerConnection(asyncio.Protocol):
         self._read_or_not()
 
     def _rest(self) -> None:
-        """Lets the others have their turn (see `FULL_READ_BYTES`)."""
+        """Lets the others have their turn (see `_FULL_READ_BYTES`)."""
         self._resting = True
         self._read_or_not()
         asyncio.get_running_loop().call_soon(self._rested)

@@ -7,6 +7,7 @@ was written may have been processed.
 
 import asyncio
 import select
+import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol, cast
@@ -23,9 +24,9 @@ from mce_router.listener import Guard, Impostor
 
 _START: Final = b"HTTP/1."
 MOST_KNOWN_HEADS: Final = 64
-FULL_READ_BYTES: Final = 262144
-"""uvloop's read buffer. Who fills it has more to say, and libuv would read on up to 32 times before it turns to anybody
-else; after one such read a connection rests until the others had their turn."""
+_RECEIVE_BYTES: Final = 65536
+"""What the kernel holds for us of a container. With its own choice (megabytes) one that floods is read up to 32 times in
+a row before anybody else has a turn; on loopback a small buffer is also the cheaper one, as it stays in the cache."""
 HIGH_WATER_BYTES: Final = 262144
 """Bytes written and not yet taken by the peer before the other side is paused."""
 _SILENT_BYTES: Final = 2 * HIGH_WATER_BYTES
@@ -78,7 +79,6 @@ class Upstream(asyncio.Protocol):
         "_parser",
         "_poll",
         "_pool",
-        "_resting",
         "_silent_bytes",
         "_start_left",
         "_unsolicited",
@@ -101,7 +101,6 @@ class Upstream(asyncio.Protocol):
         self._close_after = False
         self._full = False
         self._held = False
-        self._resting = False
         self._silent_bytes = 0
         self._out: list[bytes] = []
         self.receiver: Receiver | None = None
@@ -139,28 +138,13 @@ class Upstream(asyncio.Protocol):
     def pause(self) -> None:
         """Stops reading: the caller takes no more for now."""
         self._held = True
-        self._read_or_not()
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
 
     def resume(self) -> None:
         """Reads again."""
         self._held = False
-        self._read_or_not()
-
-    def _rest(self) -> None:
-        self._resting = True
-        self._read_or_not()
-        asyncio.get_running_loop().call_soon(self._rested)
-
-    def _rested(self) -> None:
-        self._resting = False
-        self._read_or_not()
-
-    def _read_or_not(self) -> None:
-        if self.transport.is_closing():
-            return
-        if self._held or self._resting:
-            self.transport.pause_reading()
-        else:
+        if not self.transport.is_closing():
             self.transport.resume_reading()
 
     def release(self, *, reusable: bool) -> None:
@@ -178,16 +162,16 @@ class Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # TCP gives no other; uvloop's is no subclass
         self.transport.set_write_buffer_limits(HIGH_WATER_BYTES)
+        own = transport.get_extra_info("socket")
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
         self._poll = select.poll()
-        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+        self._poll.register(own.fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
         receiver = self.receiver
         if receiver is None:
             self.transport.abort()  # nobody asked: never let it meet the next request
             return
-        if len(data) >= FULL_READ_BYTES:
-            self._rest()
         if self._start_left and not self._starts_right(data):
             self._fail(errors.model_bad_reply(self._pool.target.name, "it does not begin with HTTP/1."))
             return

@@ -25,6 +25,8 @@ class Silent:
 
     _never: Final = os.pipe()[0]
 
+    def setsockopt(self, *_: int) -> None: ...
+
     def fileno(self) -> int:
         return self._never
 
