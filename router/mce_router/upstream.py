@@ -25,8 +25,8 @@ from mce_router.listener import Guard, Impostor
 _START: Final = b"HTTP/1."
 MOST_KNOWN_HEADS: Final = 64
 _RECEIVE_BYTES: Final = 65536
-"""What the kernel holds for us of a container. With its own choice (megabytes) one that floods is read up to 32 times in
-a row before anybody else has a turn; on loopback a small buffer is also the cheaper one, as it stays in the cache."""
+"""What the kernel holds for us of a container. With its own choice (megabytes) one that floods is read 32 times in a
+row before anybody else has a turn; on loopback a small buffer is also the cheaper one, as it stays in the cache."""
 HIGH_WATER_BYTES: Final = 262144
 """Bytes written and not yet taken by the peer before the other side is paused."""
 _SILENT_BYTES: Final = 2 * HIGH_WATER_BYTES
