@@ -146,6 +146,8 @@ class Service:
         now = self.clock()
         self.memory.elsewhere = sum(exchange.buffered() for exchange in self.exchanges)
         for exchange in [exchange for exchange in self.exchanges if exchange.deadline < now]:
+            if exchange.deadline >= now:
+                continue  # one that ended just now gave it its place, and more time
             try:
                 exchange.timed_out()
             except Exception:  # noqa: BLE001 - whatever it is, the others have a right to their timers

@@ -1,0 +1,45 @@
+"""Orders of events that are rare on a wire: two timers at once, a refusal in the middle of a read, a long pause."""
+
+import pytest
+
+from mce_api.routes import Limits
+from support.rig import Rig, Wire
+
+TARGET = b"X-Amzn-SageMaker-Target-Container-Hostname: a\r\n"
+
+
+def post(body: bytes = b"", length: int | None = None) -> bytes:
+    size = len(body) if length is None else length
+    return b"POST /invocations HTTP/1.1\r\nHost: m\r\n%bContent-Length: %d\r\n\r\n%b" % (TARGET, size, body)
+
+
+CHUNKED = b"POST /invocations HTTP/1.1\r\nHost: m\r\n%bTransfer-Encoding: chunked\r\n\r\n" % TARGET
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nyo"
+
+
+async def connected(rig: Rig) -> Wire:
+    await rig.settle()
+    wanted = rig.pending("a")
+    assert wanted is not None
+    wire = wanted.accept()
+    await rig.settle()
+    return wire
+
+
+@pytest.mark.parametrize("again", range(12))  # which of the two timers comes first is up to a set
+async def test_who_gets_a_place_because_another_timed_out_has_its_whole_time(again: int) -> None:
+    rig = Rig(limits=Limits(max_concurrency=1))
+    keep = [object() for _ in range(again)]
+    first, second = rig.caller(), rig.caller()
+    first.feed(post())
+    await connected(rig)
+    rig.now += 59.5
+    second.feed(post())
+    rig.now += 2
+    rig.tick()
+    await rig.settle()
+    assert b"ModelTimeout" in first.take()
+    heard = second.take()
+    assert not heard or b"EndpointBusy" in heard
+    assert len(rig.service.exchanges) == rig.service.admission.total == (not heard)
+    del keep
