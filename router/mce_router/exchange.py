@@ -99,7 +99,7 @@ class Exchange:
     _reply: ReplyHead | None = None
     _form: Form | None = None
     _said_close = False
-    """Whether the answer's head said that its connection ends; a drain that begins later can't take it back."""
+    """Whether the answer said that its connection ends; a drain that begins later can't take it back."""
     _timings: list[tuple[str, float]] | None = None
     _trace: Trace | None = None
     _total_deadline = 0.0
@@ -193,7 +193,7 @@ class Exchange:
         self._received += len(data)
         phase = self._phase
         if phase is _OVER or self._step > 0:
-            if self._received > self._table.limits.max_request_bytes:
+            if self._received > self._table.limits.max_request_bytes and not (phase is _OVER and self._said_close):
                 self._caller.abort()  # it was answered long ago, and this has no end
             return
         if self._received > self._table.limits.max_request_bytes:
@@ -568,11 +568,13 @@ class Exchange:
                 exception = eventstream.exception(failure)
                 framed = exception if self._form is Form.PLAIN_EVENTS else _chunk(exception)
                 self._caller.write(framed + answer.end(self._form))
-            self._finish(failure, close=close or self._said_close, cut=not told)
+            self._said_close = close or self._said_close
+            self._finish(failure, close=self._said_close, cut=not told)
             return
         close = close or self._closes() or (self._invocation is not None and self._invocation.http_1_0)
         wants_timing = self._invocation is not None and self._invocation.wants_timing
         extra = self._timing() if wants_timing else b""
+        self._said_close = close
         raw = rescue.response(failure, self._request_id, close=close, extra=extra)
         self._caller.write(raw[: raw.index(b"\r\n\r\n") + 4] if self.bodyless else raw)
         self._finish(failure, close=close)

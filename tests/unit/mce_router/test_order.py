@@ -43,3 +43,29 @@ async def test_who_gets_a_place_because_another_timed_out_has_its_whole_time(aga
     assert not heard or b"EndpointBusy" in heard
     assert len(rig.service.exchanges) == rig.service.admission.total == (not heard)
     del keep
+
+
+async def test_a_body_over_the_limit_that_came_with_its_head_is_told_so() -> None:
+    rig = Rig(limits=Limits(max_request_bytes=10))
+    caller = rig.caller()
+    caller.feed(post(b"a" * 20))
+    await rig.settle()
+    assert caller.take().startswith(b"HTTP/1.1 413 ")
+
+
+async def test_a_chunked_body_over_the_limit_is_told_so_when_more_chunks_came_in_the_same_read() -> None:
+    rig = Rig(limits=Limits(max_request_bytes=10))
+    caller = rig.caller()
+    caller.feed(CHUNKED + b"8\r\naaaaaaaa\r\n" * 3)
+    await rig.settle()
+    assert caller.take().startswith(b"HTTP/1.1 413 ")
+
+
+async def test_the_rest_of_a_body_whose_answer_promised_to_go_on_may_not_be_endless() -> None:
+    rig = Rig(limits=Limits(max_request_bytes=10))
+    caller = rig.caller()
+    caller.feed(CHUNKED.replace(b": a", b": z") + b"8\r\naaaaaaaa\r\n")
+    await rig.settle()
+    assert b"TargetUnknown" in caller.take()
+    caller.feed(b"8\r\naaaaaaaa\r\n")
+    assert caller.aborted
