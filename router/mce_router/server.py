@@ -300,6 +300,8 @@ class CallerConnection(asyncio.Protocol):
 
     def resume(self) -> None:
         """Reads from the caller again, unless requests are waiting."""
+        if self._held:  # that it was silent meanwhile was not its doing
+            self.deadline = max(self.deadline, self._service.clock() + self._service.settings.body_idle_seconds)
         self._held = False
         self._read_or_not()
 

@@ -69,3 +69,20 @@ async def test_the_rest_of_a_body_whose_answer_promised_to_go_on_may_not_be_endl
     assert b"TargetUnknown" in caller.take()
     caller.feed(b"8\r\naaaaaaaa\r\n")
     assert caller.aborted
+
+
+async def test_a_caller_that_was_held_back_has_its_time_anew() -> None:
+    rig = Rig()
+    caller = rig.caller()
+    caller.feed(post(b"a", length=9))
+    container = await connected(rig)
+    assert container.protocol is not None
+    container.protocol.pause_writing()
+    rig.now += 31  # longer than a body may be silent; but nobody read it
+    container.protocol.resume_writing()
+    rig.tick()
+    await rig.settle()
+    assert caller.take() == b""
+    rig.now += 31
+    rig.tick()
+    assert b"RequestTimeout" in caller.take()
