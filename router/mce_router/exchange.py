@@ -49,9 +49,6 @@ class Caller(Protocol):
     def abort(self) -> None:
         """Cuts the connection: the answer began and can't be finished."""
 
-    def unsent(self) -> int:
-        """Bytes that the caller has not taken yet."""
-
     def address(self) -> str:
         """Who it is, for the access log."""
 
@@ -233,9 +230,10 @@ class Exchange:
             self._finish(None, gone=True)
 
     def buffered(self) -> int:
-        """Bytes that either connection holds unsent."""
-        upstream = self._upstream
-        return self._caller.unsent() + (upstream.transport.get_write_buffer_size() if upstream is not None else 0)
+        """Bytes of its request that wait for a place, for a connection, or in the connection to the container."""
+        if self._upstream is not None:
+            return self._upstream.transport.get_write_buffer_size()
+        return max(0, self._waiting_bytes - self._held_bytes)
 
     # --- 3. one step: a request to one container
 

@@ -332,9 +332,9 @@ class CallerConnection(asyncio.Protocol):
             self.resume()
         self._advance()
 
-    def unsent(self) -> int:
-        """Bytes that the caller has not taken yet."""
-        return self._transport.get_write_buffer_size()
+    def buffered(self) -> int:
+        """Bytes of answers that the caller has not taken yet, and of its requests that wait for their turn."""
+        return self._transport.get_write_buffer_size() + self._waiting_bytes
 
     def address(self) -> str:
         """Address and port of the caller."""

@@ -3,6 +3,7 @@
 import pytest
 
 from mce_api.routes import Limits
+from mce_router.server import CallerConnection
 from support.rig import Rig, Wire
 
 TARGET = b"X-Amzn-SageMaker-Target-Container-Hostname: a\r\n"
@@ -86,3 +87,34 @@ async def test_a_caller_that_was_held_back_has_its_time_anew() -> None:
     rig.now += 31
     rig.tick()
     assert b"RequestTimeout" in caller.take()
+
+
+async def test_a_body_that_waits_for_its_place_or_its_connection_counts() -> None:
+    rig = Rig(limits=Limits(max_concurrency=1))
+    for _ in range(2):
+        rig.caller().feed(post(b"a" * 1000))
+    rig.tick()
+    assert rig.service.memory.held() == 2000
+    await connected(rig)
+    rig.tick()
+    assert rig.service.memory.held() == 1000
+
+
+async def test_an_answer_that_its_caller_does_not_take_counts_after_its_exchange_too() -> None:
+    rig = Rig()
+    caller = rig.caller()
+    caller.feed(post())
+    container = await connected(rig)
+    container.feed(OK)
+    assert isinstance(caller.protocol, CallerConnection)
+    caller.get_write_buffer_size = lambda: 300_000  # type: ignore[method-assign]
+    caller.protocol.pause_writing()
+    rig.tick()
+    rig.tick()
+    assert not rig.service.exchanges
+    assert rig.service.memory.held() == 300_000
+    caller.get_write_buffer_size = lambda: 0  # type: ignore[method-assign]
+    caller.protocol.resume_writing()
+    rig.tick()
+    rig.tick()
+    assert rig.service.memory.held() == 0
