@@ -26,6 +26,8 @@ COLLECT_BYTES: Final = wire.MAX_BODY_BYTES
 """A chunked body up to this size is collected, so that a container gets a Content-Length as SageMaker's do."""
 _COLLECT_SECONDS: Final = 1.0
 """A chunked body that is not whole by then is a stream: it goes on as chunks, as it comes."""
+_PIECE_BYTES: Final = 48
+"""What a piece of a body costs besides its bytes; of a body in chunks of two bytes it is nearly all."""
 
 
 class Caller(Protocol):
@@ -496,7 +498,8 @@ class Exchange:
         self.deadline = min(service.clock() + service.settings.reply_idle_seconds, self._stream_deadline)
 
     def _hold(self, size: int) -> bool:
-        """Counts bytes that this request holds; false when all requests together hold too many."""
+        """Counts a piece that this request holds; false when all requests together hold too many."""
+        size += _PIECE_BYTES
         if not self._service.memory.take(size):
             return False
         self._held_bytes += size

@@ -118,3 +118,9 @@ async def test_an_answer_that_its_caller_does_not_take_counts_after_its_exchange
     rig.tick()
     rig.tick()
     assert rig.service.memory.held() == 0
+
+
+async def test_a_body_in_tiny_pieces_counts_for_what_it_costs() -> None:
+    rig = Rig()
+    rig.caller().feed(CHUNKED + b"2\r\naa\r\n" * 1000)
+    assert rig.service.memory.held() >= 1000 * (2 + 33)  # an empty `bytes` object
