@@ -41,10 +41,12 @@ _NOTHING: Final = Refusal(Reason.BAD_REQUEST, "There was no request.")
 class _Waiting:
     """A pipelined request whose turn has not come, or the refusal of one."""
 
-    __slots__ = ("complete", "head", "pieces")
+    __slots__ = ("complete", "head", "pieces", "size")
 
-    def __init__(self, head: RequestHead | Refusal) -> None:
+    def __init__(self, head: RequestHead | Refusal, size: int = 0) -> None:
         self.head = head
+        self.size = size
+        """Bytes of it that are here."""
         self.pieces: list[bytes] = []
         self.complete = False
 
@@ -250,7 +252,7 @@ class CallerConnection(asyncio.Protocol):
         elif len(self._url) + self._head_bytes > self._service.settings.max_header_bytes:
             head = self._head_too_large()
         if self._exchange is not None or self._waiting:
-            waiting = _Waiting(head)
+            waiting = _Waiting(head, self._head_bytes)
             self._waiting.append(waiting)
             self._waiting_bytes += self._head_bytes
             self._receiving = waiting
@@ -265,6 +267,7 @@ class CallerConnection(asyncio.Protocol):
             receiving.body(data)
         elif receiving is not None:
             receiving.pieces.append(data)
+            receiving.size += len(data)
             self._waiting_bytes += len(data)
             self._read_or_not()
 
@@ -416,7 +419,7 @@ class CallerConnection(asyncio.Protocol):
             if self._full or not self._waiting:
                 return
             waiting = self._waiting.popleft()
-            self._waiting_bytes = sum(len(piece) for other in self._waiting for piece in other.pieces)
+            self._waiting_bytes -= waiting.size
             receiving = self._receiving
             exchange = self._begin(waiting.head)
             self._read_or_not()
@@ -516,6 +519,7 @@ class CallerConnection(asyncio.Protocol):
             self._transport.close()
         else:
             self._waiting.clear()
+            self._waiting_bytes = 0
             self._held = False
             self._read_or_not()
             self._transport.write_eof()

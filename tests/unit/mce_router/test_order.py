@@ -1,5 +1,7 @@
 """Orders of events that are rare on a wire: two timers at once, a refusal in the middle of a read, a long pause."""
 
+import time
+
 import pytest
 
 from mce_api.routes import Limits
@@ -124,3 +126,17 @@ async def test_a_body_in_tiny_pieces_counts_for_what_it_costs() -> None:
     rig = Rig()
     rig.caller().feed(CHUNKED + b"2\r\naa\r\n" * 1000)
     assert rig.service.memory.held() >= 1000 * (2 + 33)  # an empty `bytes` object
+
+
+async def test_thousands_of_requests_in_one_read_take_no_square_of_time() -> None:
+    def seconds(requests: int) -> float:
+        rig = Rig()
+        caller = rig.caller()
+        caller.feed(post() + b"GET /ping HTTP/1.1\r\nHost:m\r\n\r\n" * requests)
+        rig.now += 61
+        start = time.process_time()
+        rig.tick()
+        assert caller.take().count(b"HTTP/1.1 ") == requests + 1
+        return time.process_time() - start
+
+    assert seconds(8000) < 20 * seconds(1000)
