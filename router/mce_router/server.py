@@ -399,6 +399,7 @@ class CallerConnection(asyncio.Protocol):
         exchange = self._exchange = Exchange(self._service, self)
         self._answered = False
         self._misses = 0
+        self._parsed = parsed
         exchange.begin(parsed)
         if parsed.length:
             exchange.body(data[size:])
@@ -499,11 +500,14 @@ class CallerConnection(asyncio.Protocol):
     def close_if_idle(self) -> bool:
         """For a drain: closes a connection that has nothing to wait for; whether it still has.
 
-        One whose last answer promised to go on, and only just went out, may have the next request on its way.
+        A new one, and one whose last answer promised to go on and only just went out, may have the next request on
+        its way.
         """
         if self._exchange is None and not self._in_head and not self._waiting and not self._shut:
-            idle_since = self.deadline - self._service.settings.idle_timeout_seconds
-            if self._service.clock() - idle_since < _GOING_ON_SECONDS:
+            settings = self._service.settings
+            is_new = self._parsed is _NOTHING
+            wait = settings.header_timeout_seconds if is_new else settings.idle_timeout_seconds
+            if self._service.clock() - (self.deadline - wait) < _GOING_ON_SECONDS:
                 return True
             self._transport.close()
         return not self._transport.is_closing() or self._transport.get_write_buffer_size() > 0
