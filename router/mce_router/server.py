@@ -189,8 +189,9 @@ class CallerConnection(asyncio.Protocol):
         self._check_sizes()
 
     def _check_sizes(self) -> None:
-        if self._in_head and self._header_bytes > self._service.settings.max_header_bytes:
-            self._refuse(self._head_too_large())
+        if self._in_head:
+            if self._header_bytes > self._service.settings.max_header_bytes:
+                self._refuse(self._head_too_large())
         elif self._fed_bytes > _CHUNK_OVERHEAD_BYTES + _CHUNK_OVERHEAD_FACTOR * (self._body_bytes + 8192):
             self._refuse(Refusal(Reason.BAD_REQUEST, "The body is nearly all chunk framing; send larger chunks."))
 
@@ -226,8 +227,6 @@ class CallerConnection(asyncio.Protocol):
         if self._messages > 1:
             self._begins_raw = False
         self.deadline = self._service.clock() + self._service.settings.header_timeout_seconds
-        self._fed_bytes = 0
-        self._body_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -242,6 +241,8 @@ class CallerConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._header_bytes = 0
+        self._fed_bytes = 0
+        self._body_bytes = 0
         parser = self._parser
         method, version = parser.get_method(), parser.get_http_version()
         head: RequestHead | Refusal = RequestHead(

@@ -1,6 +1,7 @@
 """Orders of events that are rare on a wire: two timers at once, a refusal in the middle of a read, a long pause."""
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -164,3 +165,15 @@ async def test_a_connection_that_was_used_is_no_new_one(times: int) -> None:
     assert isinstance(caller.protocol, CallerConnection)
     caller.protocol.close_if_idle()
     assert caller.closed
+
+
+async def test_a_head_may_be_as_large_as_the_settings_say() -> None:
+    rig = Rig()
+    rig.service.settings = replace(rig.service.settings, max_header_bytes=1_000_000)
+    caller = rig.caller()
+    head = post().removesuffix(b"\r\n") + b"X: %b\r\n\r\n" % (b"a" * 300_000)
+    for start in range(0, len(head), 50_000):
+        caller.feed(head[start : start + 50_000])
+    await rig.settle()
+    assert caller.take() == b""
+    assert rig.pending("a") is not None
