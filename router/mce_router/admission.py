@@ -127,7 +127,7 @@ class Memory:
         self.limit = limit
         self.used = 0
         self.elsewhere = 0
-        """What the connections hold unsent; measured now and then."""
+        """What waits or is unsent; measured now and then."""
 
     def take(self, size: int) -> bool:
         """Counts `size` bytes in, unless they are too many."""

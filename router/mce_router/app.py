@@ -160,13 +160,16 @@ class Router:
         if self.service.access is not None:
             self.service.access.flush()
         now = self.service.clock()
+        buffered = 0
         for connection in list(self._connections):
             try:
                 connection.check_time(now)
+                buffered += connection.buffered()
             except Exception:  # noqa: BLE001 - whatever it is, the other connections have a right to their timers
                 _log.exception("the time of a connection could not be checked; it is cut off")
                 self._connections.discard(connection)  # whatever else fails, it is said once
                 connection.abort()
+        self.service.buffered = buffered
 
 
 def complaint(error: Exception) -> str:

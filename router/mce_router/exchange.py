@@ -26,6 +26,8 @@ COLLECT_BYTES: Final = wire.MAX_BODY_BYTES
 """A chunked body up to this size is collected, so that a container gets a Content-Length as SageMaker's do."""
 _COLLECT_SECONDS: Final = 1.0
 """A chunked body that is not whole by then is a stream: it goes on as chunks, as it comes."""
+_PIECE_BYTES: Final = 48
+"""What a piece of a body costs besides its bytes; of a body in chunks of two bytes it is nearly all."""
 
 
 class Caller(Protocol):
@@ -48,9 +50,6 @@ class Caller(Protocol):
 
     def abort(self) -> None:
         """Cuts the connection: the answer began and can't be finished."""
-
-    def unsent(self) -> int:
-        """Bytes that the caller has not taken yet."""
 
     def address(self) -> str:
         """Who it is, for the access log."""
@@ -99,7 +98,7 @@ class Exchange:
     _reply: ReplyHead | None = None
     _form: Form | None = None
     _said_close = False
-    """Whether the answer's head said that its connection ends; a drain that begins later can't take it back."""
+    """Whether the answer said that its connection ends; a drain that begins later can't take it back."""
     _timings: list[tuple[str, float]] | None = None
     _trace: Trace | None = None
     _total_deadline = 0.0
@@ -193,7 +192,7 @@ class Exchange:
         self._received += len(data)
         phase = self._phase
         if phase is _OVER or self._step > 0:
-            if self._received > self._table.limits.max_request_bytes:
+            if self._received > self._table.limits.max_request_bytes and not (phase is _OVER and self._said_close):
                 self._caller.abort()  # it was answered long ago, and this has no end
             return
         if self._received > self._table.limits.max_request_bytes:
@@ -233,9 +232,10 @@ class Exchange:
             self._finish(None, gone=True)
 
     def buffered(self) -> int:
-        """Bytes that either connection holds unsent."""
-        upstream = self._upstream
-        return self._caller.unsent() + (upstream.transport.get_write_buffer_size() if upstream is not None else 0)
+        """Bytes of its request that wait for a place, for a connection, or in the connection to the container."""
+        if self._upstream is not None:
+            return self._upstream.transport.get_write_buffer_size()
+        return max(0, self._waiting_bytes - self._held_bytes)
 
     # --- 3. one step: a request to one container
 
@@ -498,7 +498,8 @@ class Exchange:
         self.deadline = min(service.clock() + service.settings.reply_idle_seconds, self._stream_deadline)
 
     def _hold(self, size: int) -> bool:
-        """Counts bytes that this request holds; false when all requests together hold too many."""
+        """Counts a piece that this request holds; false when all requests together hold too many."""
+        size += _PIECE_BYTES
         if not self._service.memory.take(size):
             return False
         self._held_bytes += size
@@ -568,11 +569,13 @@ class Exchange:
                 exception = eventstream.exception(failure)
                 framed = exception if self._form is Form.PLAIN_EVENTS else _chunk(exception)
                 self._caller.write(framed + answer.end(self._form))
-            self._finish(failure, close=close or self._said_close, cut=not told)
+            self._said_close = close or self._said_close
+            self._finish(failure, close=self._said_close, cut=not told)
             return
         close = close or self._closes() or (self._invocation is not None and self._invocation.http_1_0)
         wants_timing = self._invocation is not None and self._invocation.wants_timing
         extra = self._timing() if wants_timing else b""
+        self._said_close = close
         raw = rescue.response(failure, self._request_id, close=close, extra=extra)
         self._caller.write(raw[: raw.index(b"\r\n\r\n") + 4] if self.bodyless else raw)
         self._finish(failure, close=close)

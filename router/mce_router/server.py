@@ -44,10 +44,12 @@ _NOTHING: Final = Refusal(Reason.BAD_REQUEST, "There was no request.")
 class _Waiting:
     """A pipelined request whose turn has not come, or the refusal of one."""
 
-    __slots__ = ("complete", "head", "pieces")
+    __slots__ = ("complete", "head", "pieces", "size")
 
-    def __init__(self, head: RequestHead | Refusal) -> None:
+    def __init__(self, head: RequestHead | Refusal, size: int = 0) -> None:
         self.head = head
+        self.size = size
+        """Bytes of it that are here."""
         self.pieces: list[bytes] = []
         self.complete = False
 
@@ -190,8 +192,9 @@ class CallerConnection(asyncio.Protocol):
         self._check_sizes()
 
     def _check_sizes(self) -> None:
-        if self._in_head and self._header_bytes > self._service.settings.max_header_bytes:
-            self._refuse(self._head_too_large())
+        if self._in_head:
+            if self._header_bytes > self._service.settings.max_header_bytes:
+                self._refuse(self._head_too_large())
         elif self._fed_bytes > _CHUNK_OVERHEAD_BYTES + _CHUNK_OVERHEAD_FACTOR * (self._body_bytes + 8192):
             self._refuse(Refusal(Reason.BAD_REQUEST, "The body is nearly all chunk framing; send larger chunks."))
 
@@ -227,8 +230,6 @@ class CallerConnection(asyncio.Protocol):
         if self._messages > 1:
             self._begins_raw = False
         self.deadline = self._service.clock() + self._service.settings.header_timeout_seconds
-        self._fed_bytes = 0
-        self._body_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -243,6 +244,8 @@ class CallerConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._header_bytes = 0
+        self._fed_bytes = 0
+        self._body_bytes = 0
         parser = self._parser
         method, version = parser.get_method(), parser.get_http_version()
         head: RequestHead | Refusal = RequestHead(
@@ -253,7 +256,7 @@ class CallerConnection(asyncio.Protocol):
         elif len(self._url) + self._head_bytes > self._service.settings.max_header_bytes:
             head = self._head_too_large()
         if self._exchange is not None or self._waiting:
-            waiting = _Waiting(head)
+            waiting = _Waiting(head, self._head_bytes)
             self._waiting.append(waiting)
             self._waiting_bytes += self._head_bytes
             self._receiving = waiting
@@ -268,6 +271,7 @@ class CallerConnection(asyncio.Protocol):
             receiving.body(data)
         elif receiving is not None:
             receiving.pieces.append(data)
+            receiving.size += len(data)
             self._waiting_bytes += len(data)
             self._read_or_not()
 
@@ -303,6 +307,8 @@ class CallerConnection(asyncio.Protocol):
 
     def resume(self) -> None:
         """Reads from the caller again, unless requests are waiting."""
+        if self._held:  # that it was silent meanwhile was not its doing
+            self.deadline = max(self.deadline, self._service.clock() + self._service.settings.body_idle_seconds)
         self._held = False
         self._read_or_not()
 
@@ -333,9 +339,9 @@ class CallerConnection(asyncio.Protocol):
             self.resume()
         self._advance()
 
-    def unsent(self) -> int:
-        """Bytes that the caller has not taken yet."""
-        return self._transport.get_write_buffer_size()
+    def buffered(self) -> int:
+        """Bytes of answers that the caller has not taken yet, and of its requests that wait for their turn."""
+        return self._transport.get_write_buffer_size() + self._waiting_bytes
 
     def address(self) -> str:
         """Address and port of the caller."""
@@ -397,6 +403,7 @@ class CallerConnection(asyncio.Protocol):
         exchange = self._exchange = Exchange(self._service, self)
         self._answered = False
         self._misses = 0
+        self._parsed = parsed
         exchange.begin(parsed)
         if parsed.length:
             exchange.body(data[size:])
@@ -417,7 +424,7 @@ class CallerConnection(asyncio.Protocol):
             if self._full or not self._waiting:
                 return
             waiting = self._waiting.popleft()
-            self._waiting_bytes = sum(len(piece) for other in self._waiting for piece in other.pieces)
+            self._waiting_bytes -= waiting.size
             receiving = self._receiving
             exchange = self._begin(waiting.head)
             self._read_or_not()
@@ -497,11 +504,14 @@ class CallerConnection(asyncio.Protocol):
     def close_if_idle(self) -> bool:
         """For a drain: closes a connection that has nothing to wait for; whether it still has.
 
-        One whose last answer promised to go on, and only just went out, may have the next request on its way.
+        A new one, and one whose last answer promised to go on and only just went out, may have the next request on
+        its way.
         """
         if self._exchange is None and not self._in_head and not self._waiting and not self._shut:
-            idle_since = self.deadline - self._service.settings.idle_timeout_seconds
-            if self._service.clock() - idle_since < _GOING_ON_SECONDS:
+            settings = self._service.settings
+            is_new = self._parsed is _NOTHING
+            wait = settings.header_timeout_seconds if is_new else settings.idle_timeout_seconds
+            if self._service.clock() - (self.deadline - wait) < _GOING_ON_SECONDS:
                 return True
             self._transport.close()
         return not self._transport.is_closing() or self._transport.get_write_buffer_size() > 0
@@ -517,6 +527,7 @@ class CallerConnection(asyncio.Protocol):
             self._transport.close()
         else:
             self._waiting.clear()
+            self._waiting_bytes = 0
             self._held = False
             self._read_or_not()
             self._transport.write_eof()

@@ -39,7 +39,7 @@ class InFlight(Protocol):
         """Something of ours is broken: it must end, and leave nothing behind."""
 
     def buffered(self) -> int:
-        """Bytes that its connections hold unsent."""
+        """Bytes of its request that wait and are not counted yet."""
 
 
 class Service:
@@ -62,6 +62,8 @@ class Service:
         self.draining = False
         self.last_connection = 0.0
         """When the last caller connected."""
+        self.buffered = 0
+        """Bytes that the connections of callers hold, whether a request is in flight or not; measured now and then."""
         self.exchanges: set[InFlight] = set()
         self.admission = Admission(settings.queue_length)
         self.memory = Memory(settings.max_buffered_bytes)
@@ -144,8 +146,10 @@ class Service:
     def tick(self) -> None:
         """Ends what ran out of time; called a few times a second."""
         now = self.clock()
-        self.memory.elsewhere = sum(exchange.buffered() for exchange in self.exchanges)
+        self.memory.elsewhere = self.buffered + sum(exchange.buffered() for exchange in self.exchanges)
         for exchange in [exchange for exchange in self.exchanges if exchange.deadline < now]:
+            if exchange.deadline >= now:
+                continue  # one that ended just now gave it its place, and more time
             try:
                 exchange.timed_out()
             except Exception:  # noqa: BLE001 - whatever it is, the others have a right to their timers

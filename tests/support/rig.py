@@ -206,6 +206,7 @@ class Rig:
         self.service.tick()
         for connection in list(self.registry):
             connection.check_time(self.now)
+        self.service.buffered = sum(connection.buffered() for connection in self.registry)
 
     async def settle(self) -> None:
         """Until everything that can happen now has happened."""
