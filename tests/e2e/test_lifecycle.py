@@ -1,5 +1,6 @@
 """From `kubectl apply` to answers and back to nothing, with light containers on a real cluster."""
 
+import json
 import time
 from typing import Any
 
@@ -7,11 +8,15 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
+from mce_api.names import container_uid
 from support import cases, cluster
 from support import http as caller
 from support.cluster import Namespace
 
 pytestmark = pytest.mark.e2e
+
+DIRECT = ("firstContainer", "second")
+"""Containers of the endpoint `direct`, in their order."""
 
 
 def light(name: str, **env: str) -> dict[str, Any]:
@@ -34,6 +39,29 @@ def test_a_direct_endpoint_goes_in_service_and_each_container_answers_for_itself
         for name in ("firstContainer", "second")
     }
     assert count == {"firstContainer": 1, "second": 1}
+
+
+def test_the_router_checks_by_netlink_whose_process_answers_for_a_container(namespace: Namespace) -> None:
+    (pod,) = namespace.pods("direct")
+    name = pod["metadata"]["name"]
+    targets = json.loads(namespace.router_page(name, "/targets"))
+    assert targets["listenerCheck"] == "netlink"
+    assert {target["name"]: target["state"] for target in targets["targets"]} == {
+        "firstContainer": "Healthy",
+        "second": "Healthy",
+    }
+    users = {target: namespace.kubectl("exec", name, "-c", target, "--", "id", "-u") for target in DIRECT}
+    assert {target: int(user) for target, user in users.items()} == {
+        target: container_uid(number) for number, target in enumerate(DIRECT)
+    }
+
+
+def test_one_page_has_the_metrics_of_the_router_and_how_asking_each_container_went(namespace: Namespace) -> None:
+    (pod,) = namespace.pods("direct")
+    text = namespace.router_page(pod["metadata"]["name"], "/metrics?containers=1")
+    assert cluster.sample(text, "mce_container_invocations_total", container="second") >= 1
+    for name in DIRECT:
+        cluster.sample(text, "mce_container_scrape_success", container=name)
 
 
 def test_boto3_invokes_the_endpoint_at_its_own_url(namespace: Namespace) -> None:

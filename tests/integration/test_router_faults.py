@@ -1,8 +1,9 @@
-"""Containers and callers that do the unusual at the wrong moment: early replies, late readers, pipelines, reloads."""
+"""Containers and callers that do the unusual at the wrong moment: early and late replies, pieces, reloads, drains."""
 
 import contextlib
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -11,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from support import http as caller
-from support import processes
+from support import judge, processes
+from support.judge import Message
+from support.law import marked
+from support.recorder import Do, Step, recorder
 from support.scripted import Scripted, keep_reading, ok, read_until, request, scripted
 
 
@@ -198,6 +202,55 @@ def test_a_hop_in_tiny_chunks_does_not_stall_the_others(tmp_path: Path) -> None:
         began = time.monotonic()
         assert caller.post(router.port, b"x").json()["length"] == 60_000
         assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("late", [ok(b"poison"), b"junk", Do.CLOSE], ids=["poison", "junk", "close"])
+def test_an_idle_connection_on_which_something_came_is_used_no_more(tmp_path: Path, late: Step) -> None:
+    """What a container says on an idle connection is no answer to the request that came just before it.
+
+    The router stands still while both arrive, request first, and then finds both in one turn.
+    """
+    go = threading.Event()
+
+    def answer(message: Message) -> list[Step]:
+        return [ok(b"first"), go, late] if message.body == b"first" else [ok(marked(message.body))]
+
+    with (
+        recorder(answer) as container,
+        processes.router(tmp_path, processes.table("Direct", {"a": container.port})) as router,
+        socket.create_connection(("127.0.0.1", router.port), timeout=10) as connection,
+    ):
+        connection.sendall(request(b"first"))
+        assert judge.replies(connection.recv(65536), closed=False).whole[0].body == b"first"
+        router.process.send_signal(signal.SIGSTOP)
+        connection.sendall(request(b"second"))
+        time.sleep(0.2)
+        go.set()
+        time.sleep(0.2)
+        router.process.send_signal(signal.SIGCONT)
+        assert judge.replies(connection.recv(65536), closed=False).whole[0].body == marked(b"second")
+
+
+def test_a_part_of_a_head_is_never_taken_for_a_whole_request(tmp_path: Path) -> None:
+    """The router remembers heads that it has seen: where no blank line is found, the body begins nowhere, not at 3."""
+    whole = request(b"x" * 45)
+    part = whole[: 3 + 45]
+    port = processes.free_port()
+    with (
+        processes.model("a", port, tmp_path / "a.log"),
+        processes.router(tmp_path, processes.table("Direct", {"a": port})) as router,
+        socket.create_connection(("127.0.0.1", router.port)) as first,
+        socket.create_connection(("127.0.0.1", router.port)) as second,
+    ):
+        first.sendall(whole)
+        assert read_until(first, b")").endswith(b"\r\n\r\na(%b)" % (b"x" * 45))
+        for connection in (first, second):
+            connection.sendall(part)
+            assert read_until(connection, b")", 0.5) == b""  # nothing was asked yet
+        for connection in (first, second):
+            connection.sendall(whole[len(part) :])
+            assert read_until(connection, b")").endswith(b"\r\n\r\na(%b)" % (b"x" * 45))
+        assert router.sample("mce_container_invocations_total", container="a") == 3
 
 
 def _slow_reader(port: int) -> socket.socket:

@@ -1,5 +1,6 @@
 """Start, health, reload, drain, exit of a real router process; and containers that break the rules."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -12,6 +13,9 @@ import pytest
 
 from support import http as caller
 from support import processes
+from support.judge import Message
+from support.law import ok
+from support.recorder import Step, recorder
 
 
 class Rogue:
@@ -188,6 +192,33 @@ def test_a_drain_finishes_what_is_in_flight_then_exits_0(tmp_path: Path) -> None
         thread.join()
         assert replies[0].status == 200
         assert router.process.wait(5) == 0
+
+
+def test_a_connection_that_was_not_told_to_close_serves_its_next_request_in_the_drain(tmp_path: Path) -> None:
+    """The head of the first reply went out before the drain: only the next one can say `Connection: close`."""
+    go_on = threading.Event()
+
+    def answer(message: Message) -> list[Step]:
+        if message.body == b"first":
+            return [b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfi", go_on, b"rst"]
+        return [ok(message.body)]
+
+    with (
+        recorder(answer) as container,
+        processes.router(tmp_path, processes.table("Direct", {"a": container.port}), "--drain-seconds", "6") as router,
+        contextlib.closing(http.client.HTTPConnection("127.0.0.1", router.port, timeout=20)) as connection,
+    ):
+        connection.request("POST", "/invocations", b"first", {caller.TARGET: "a"})
+        first = connection.getresponse()
+        assert first.getheader("connection") is None
+        router.terminate()
+        processes.wait_until("not ready", lambda: processes.get(f"{router.url}/ping")[0] != 200, 5)
+        go_on.set()
+        assert first.read() == b"first"
+        connection.request("POST", "/invocations", b"second", {caller.TARGET: "a"})
+        second = connection.getresponse()
+        assert second.read() == b"second"
+        assert second.getheader("connection") == "close"
 
 
 def test_a_router_without_a_table_says_why_and_exits_1(tmp_path: Path) -> None:

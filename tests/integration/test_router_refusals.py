@@ -109,6 +109,13 @@ START_LINE: dict[str, tuple[bytes, frozenset[int] | Forwarded]] = {
     "http-in-small-letters": (sized(start=b"POST /invocations http/1.1"), BAD),
     "http-with-space": (sized(start=b"POST /invocations HTTP /1.1"), BAD),
     "other-protocol": (sized(start=b"POST /invocations ICE/1.1"), BAD),
+    # llhttp takes GET and POST for AirPlay's, and lets RTSP pass.
+    "other-protocol-with-these-methods": (sized(start=b"POST /invocations RTSP/1.1"), BAD),
+    "other-protocol-1.0": (sized(start=b"POST /invocations RTSP/1.0"), BAD),
+    # RFC 9112, 3: one space. Some take the second word to be empty.
+    "two-spaces-before-path": (sized(start=b"POST  /invocations HTTP/1.1"), BAD),
+    "two-spaces-after-path": (sized(start=b"POST /invocations  HTTP/1.1"), BAD),
+    "many-spaces": (sized(start=b"POST" + b" " * 1000 + b"/invocations HTTP/1.1"), BAD),
     "http-2-preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0", BAD | UNSERVED | WRONG_PATH),
     "tls-hello": (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03" + b"\0" * 32, BAD),
     "line-feed-only": (sized().replace(b"\r\n", b"\n"), BAD),
@@ -116,7 +123,12 @@ START_LINE: dict[str, tuple[bytes, frozenset[int] | Forwarded]] = {
     "carriage-return-only": (sized().replace(b"\r\n", b"\r", 1), BAD),
     "two-carriage-returns": (sized().replace(b"\r\n", b"\r\r\n", 1), BAD),
     "space-before-first-header": (sized().replace(b"Host", b" Host"), BAD),
-    "empty-lines-before": (b"\r\n\r\n" + sized(), HELLO),
+    # RFC 9112, 2.2: one empty line (CRLF) before a request line is to be skipped, and nothing else has to be.
+    "empty-line-before": (b"\r\n" + sized(), HELLO),
+    "two-empty-lines-before": (b"\r\n\r\n" + sized(), BAD),
+    "line-feed-before": (b"\n" + sized(), BAD),
+    "carriage-return-before": (b"\r" + sized(), BAD),
+    "line-ends-before": (b"\n\r\r\n\n" + sized(), BAD),
     "proxy-protocol": (b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\r\n" + sized(), BAD),
 }
 
@@ -316,6 +328,11 @@ CONNECTION: dict[str, tuple[bytes, frozenset[int] | Forwarded]] = {
     "upgrade-not-nominated": (sized(b"Upgrade: h2c"), HELLO),
     "nominates-nothing-there": (sized(b"Connection: upgrade"), HELLO),
     "nominates-a-custom-header": (sized(b"Connection: x-a", b"X-A: b"), HELLO),
+    # RFC 9110, 7.6.1: who reads this removes the header that is named, so the next one sees another message.
+    "nominates-length": (sized(b"Connection: content-length"), BAD),
+    "nominates-coding": (sized(b"Connection: close, Transfer-Encoding"), BAD),
+    "nominates-host": (sized(b"Connection: host"), BAD),
+    "nominates-target": (sized(b"Connection: " + caller.TARGET.encode()), BAD),
     "proxy-connection": (sized(b"Proxy-Connection: keep-alive"), HELLO),
 }
 
@@ -383,7 +400,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         container = stack.enter_context(recorder(_answer))
         table = processes.table("Direct", {"a": container.port})
         table["targets"][0]["invocationTimeoutSeconds"] = 2.0
-        yield Bench(stack.enter_context(processes.router(tmp_path_factory.mktemp("router"), table)), container)
+        router = processes.router(tmp_path_factory.mktemp("router"), table, "--reply-idle-seconds", "1")
+        yield Bench(stack.enter_context(router), container)
 
 
 def exchanged(connection: socket.socket, data: bytes) -> tuple[bytes, bool]:
@@ -480,6 +498,9 @@ REPLIES: dict[str, tuple[list[Step], Answer | Cut | int]] = {
     "length-hexadecimal": ([reply(b"content-length: 0x5")], MODEL_ERROR),
     "length-empty": ([reply(b"content-length:")], MODEL_ERROR),
     "length-overflow": ([reply(b"content-length: 18446744073709551621")], MODEL_ERROR),
+    "length-of-2-to-the-64": ([reply(b"content-length: 18446744073709551615")], MODEL_ERROR),
+    # A request's length has at most 15 digits; longer numbers overflow in somebody's parser.
+    "length-of-many-digits": ([reply(b"content-length: " + b"0" * 20 + b"5")], MODEL_ERROR),
     "length-space-before-colon": ([reply(b"content-length : 5")], MODEL_ERROR),
     "coding-gzip": ([reply(b"transfer-encoding: gzip"), Do.CLOSE], MODEL_ERROR),
     "coding-gzip-chunked": ([reply(b"transfer-encoding: gzip, chunked", body=b"0\r\n\r\n")], MODEL_ERROR),
@@ -490,6 +511,7 @@ REPLIES: dict[str, tuple[list[Step], Answer | Cut | int]] = {
         MODEL_ERROR,
     ),
     "coding-prefixed": ([reply(b"transfer-encoding: xchunked", body=b"0\r\n\r\n")], MODEL_ERROR),
+    "chunked-in-http-1.0": ([_CHUNKED.replace(b"1.1", b"1.0") + b"5\r\nhello\r\n0\r\n\r\n"], MODEL_ERROR),
     # chunks
     "chunk-line-feed": ([_CHUNKED + b"5\nhello\r\n0\r\n\r\n"], Cut()),
     "chunk-hexadecimal-prefix": ([_CHUNKED + b"0x5\r\nhello\r\n0\r\n\r\n"], Cut()),
@@ -555,13 +577,19 @@ REPLIES: dict[str, tuple[list[Step], Answer | Cut | int]] = {
     "http-1.0": ([sized_reply(start=b"HTTP/1.0 200 OK")], Answer()),
     "http-in-small-letters": ([sized_reply(start=b"http/1.1 200 OK")], MODEL_ERROR),
     "http-1.2": ([sized_reply(start=b"HTTP/1.2 200 OK")], MODEL_ERROR),
+    "http-2.0": ([sized_reply(start=b"HTTP/2.0 200 OK")], MODEL_ERROR),
+    "http-0.9-named": ([sized_reply(start=b"HTTP/0.9 200 OK")], MODEL_ERROR),
+    "other-protocol": ([sized_reply(start=b"RTSP/1.1 200 OK")], MODEL_ERROR),
+    "line-ends-before": ([b"\r\n\n\r" + _SIZED], MODEL_ERROR),
     "two-spaces-before-status": ([sized_reply(start=b"HTTP/1.1  200 OK")], MODEL_ERROR),
     "carriage-return-in-reason": ([sized_reply(start=b"HTTP/1.1 200 O\rK")], MODEL_ERROR),
     "request-as-reply": ([b"POST /invocations HTTP/1.1\r\ncontent-length: 0\r\n\r\n"], MODEL_ERROR),
     # interim heads and upgrades
     "interim-then-reply": ([b"HTTP/1.1 100 Continue\r\n\r\n" + _SIZED], Answer()),
-    "interim-with-length": ([b"HTTP/1.1 103 Early\r\ncontent-length: 5\r\n\r\n" + _SIZED], Answer()),
     "interim-with-type": ([b"HTTP/1.1 103 Early\r\ncontent-type: a/b\r\n\r\n" + _SIZED], Answer()),
+    # RFC 9112, 6: an interim head has no framing headers; who heeds them reads the answer as its body.
+    "interim-with-length": ([b"HTTP/1.1 103 Early\r\ncontent-length: 5\r\n\r\n" + _SIZED], MODEL_ERROR),
+    "interim-with-coding": ([b"HTTP/1.1 103 Early\r\ntransfer-encoding: chunked\r\n\r\n" + _SIZED], MODEL_ERROR),
     "interim-flood": ([b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000 + _SIZED], MODEL_ERROR),
     "switching-protocols": ([b"HTTP/1.1 101 X\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n"], MODEL_ERROR),
     "switching-protocols-plain": ([b"HTTP/1.1 101 X\r\n\r\n" + _SIZED], MODEL_ERROR),
@@ -573,6 +601,9 @@ REPLIES: dict[str, tuple[list[Step], Answer | Cut | int]] = {
     "empty-name": ([sized_reply(b": a")], MODEL_ERROR),
     "nul-in-value": ([sized_reply(b"content-type: a\0b")], MODEL_ERROR),
     "control-in-value": ([sized_reply(b"content-type: a\x01b")], MODEL_ERROR),
+    "high-byte-in-content-type": ([sized_reply(b"content-type: a/b\xff")], MODEL_ERROR),
+    "content-type-twice": ([sized_reply(b"content-type: a/b", b"content-type: text/html")], MODEL_ERROR),
+    "attributes-twice": ([sized_reply(*[b"x-amzn-sagemaker-custom-attributes: a"] * 2)], MODEL_ERROR),
     "carriage-return-in-value": ([sized_reply(b"x-amzn-sagemaker-custom-attributes: a\rset-cookie: b")], MODEL_ERROR),
     "too-many-bytes": ([sized_reply(b"x: " + b"a" * 5000)], MODEL_ERROR),
     "too-many-headers": ([sized_reply(*[b"x%d: y" % number for number in range(2000)])], MODEL_ERROR),

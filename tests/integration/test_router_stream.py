@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from botocore.exceptions import ClientError, EventStreamError
 from support import http as caller
 from support import processes
 from support.processes import Router
-from support.scripted import Scripted, ok, read_until, request, scripted
+from support.scripted import Script, Scripted, ok, read_until, request, scripted
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 STREAM_PATH = "/endpoints/mnist/invocations-response-stream"
@@ -50,7 +51,28 @@ def direct(tmp_path: Path, container: Scripted, *options: str, **more: Any) -> I
         yield router
 
 
-def test_boto3_reads_a_stream_part_by_part_as_the_container_says_it(tmp_path: Path) -> None:
+@dataclass
+class Stage:
+    """A router with the defaults, and a container whose script each test sets."""
+
+    router: Router
+    container: Scripted
+
+    def play(self, script: Script) -> None:
+        self.container.script = script
+        self.container.received = b""
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    def nothing(_container: Scripted, _connection: socket.socket, _data: bytes) -> None:
+        pass
+
+    with scripted(nothing) as container, direct(tmp_path_factory.mktemp("router"), container) as router:
+        yield Stage(router, container)
+
+
+def test_boto3_reads_a_stream_part_by_part_as_the_container_says_it(stage: Stage) -> None:
     go_on = threading.Event()
 
     def script(_container: Scripted, connection: socket.socket, _data: bytes) -> None:
@@ -58,53 +80,53 @@ def test_boto3_reads_a_stream_part_by_part_as_the_container_says_it(tmp_path: Pa
         go_on.wait(10)
         connection.sendall(chunk(b"second") + b"0\r\n\r\n")
 
-    with scripted(script) as container, direct(tmp_path, container) as router:
-        answer = invoke(router, Accept="text/event-stream", ContentType="text/plain", CustomAttributes="k=v")
-        assert answer["ContentType"] == "text/event-stream"
-        assert answer["InvokedProductionVariant"] == "AllTraffic"
-        parts = iter(answer["Body"])
-        assert next(parts)["PayloadPart"]["Bytes"] == b"first "
-        go_on.set()
-        assert [part["PayloadPart"]["Bytes"] for part in parts] == [b"second"]
-    head = container.received.partition(b"\r\n\r\n")[0].split(b"\r\n")
+    stage.play(script)
+    answer = invoke(stage.router, Accept="text/event-stream", ContentType="text/plain", CustomAttributes="k=v")
+    assert answer["ContentType"] == "text/event-stream"
+    assert answer["InvokedProductionVariant"] == "AllTraffic"
+    parts = iter(answer["Body"])
+    assert next(parts)["PayloadPart"]["Bytes"] == b"first "
+    go_on.set()
+    assert [part["PayloadPart"]["Bytes"] for part in parts] == [b"second"]
+    head = stage.container.received.partition(b"\r\n\r\n")[0].split(b"\r\n")
     assert head[0] == b"POST /invocations HTTP/1.1"
     assert sorted(head[1:]) == [
         b"accept: text/event-stream",
         b"content-length: 1",
         b"content-type: text/plain",
-        b"host: 127.0.0.1:%d" % container.port,
+        b"host: 127.0.0.1:%d" % stage.container.port,
         b"x-amzn-sagemaker-custom-attributes: k=v",
     ]
 
 
 @pytest.mark.parametrize("size", [0, 1, 65536, 65537, 3_000_000])
-def test_a_reply_of_any_size_is_whole_in_its_frames(tmp_path: Path, size: int) -> None:
+def test_a_reply_of_any_size_is_whole_in_its_frames(stage: Stage, size: int) -> None:
     body = bytes(range(256)) * (size // 256 + 1)
     body = body[:size]
 
     def script(_container: Scripted, connection: socket.socket, _data: bytes) -> None:
         connection.sendall(ok(body))
 
-    with scripted(script) as container, direct(tmp_path, container) as router:
-        parts = [part["PayloadPart"]["Bytes"] for part in invoke(router)["Body"]]
+    stage.play(script)
+    parts = [part["PayloadPart"]["Bytes"] for part in invoke(stage.router)["Body"]]
     assert b"".join(parts) == body
     assert all(len(part) <= 65536 for part in parts)
 
 
-def test_a_container_that_breaks_off_in_a_stream_is_a_model_stream_error(tmp_path: Path) -> None:
+def test_a_container_that_breaks_off_in_a_stream_is_a_model_stream_error(stage: Stage) -> None:
     def script(_container: Scripted, connection: socket.socket, _data: bytes) -> None:
         connection.sendall(HEAD + chunk(b"half"))
         time.sleep(0.3)
 
-    with scripted(script) as container, direct(tmp_path, container) as router:
-        body = invoke(router)["Body"]
-        parts = iter(body)
-        assert next(parts)["PayloadPart"]["Bytes"] == b"half"
-        with contextlib.closing(body), pytest.raises(EventStreamError) as caught:
-            next(parts)
-        assert caught.value.response["Error"]["Code"] == "ModelStreamError"
-        assert "in the middle of its answer" in caught.value.response["Error"]["Message"]
-        assert router.sample("mce_errors_total", reason="ModelBrokeOff") == 1
+    stage.play(script)
+    body = invoke(stage.router)["Body"]
+    parts = iter(body)
+    assert next(parts)["PayloadPart"]["Bytes"] == b"half"
+    with contextlib.closing(body), pytest.raises(EventStreamError) as caught:
+        next(parts)
+    assert caught.value.response["Error"]["Code"] == "ModelStreamError"
+    assert "in the middle of its answer" in caught.value.response["Error"]["Message"]
+    assert stage.router.sample("mce_errors_total", reason="ModelBrokeOff") == 1
 
 
 def test_a_silence_or_an_endless_stream_ends_with_its_budget_named(tmp_path: Path) -> None:
@@ -125,18 +147,18 @@ def test_a_silence_or_an_endless_stream_ends_with_its_budget_named(tmp_path: Pat
         stop.set()
 
 
-def test_a_failure_before_the_first_byte_is_an_ordinary_error(tmp_path: Path) -> None:
+def test_a_failure_before_the_first_byte_is_an_ordinary_error(stage: Stage) -> None:
     def script(_container: Scripted, connection: socket.socket, _data: bytes) -> None:
         connection.sendall(b"HTTP/1.1 503 X\r\ncontent-length: 3\r\n\r\nbad")
 
-    with scripted(script) as container, direct(tmp_path, container) as router:
-        with pytest.raises(ClientError) as caught:
-            invoke(router)
-        assert caught.value.response["Error"]["Code"] == "ModelError"
-        assert caught.value.response["OriginalStatusCode"] == 503
-        with pytest.raises(ClientError) as caught:
-            runtime(router).invoke_endpoint_with_response_stream(EndpointName="mnist", Body=b"x")
-        assert caught.value.response["Error"]["Code"] == "ValidationError"
+    stage.play(script)
+    with pytest.raises(ClientError) as caught:
+        invoke(stage.router)
+    assert caught.value.response["Error"]["Code"] == "ModelError"
+    assert caught.value.response["OriginalStatusCode"] == 503
+    with pytest.raises(ClientError) as caught:
+        runtime(stage.router).invoke_endpoint_with_response_stream(EndpointName="mnist", Body=b"x")
+    assert caught.value.response["Error"]["Code"] == "ValidationError"
 
 
 def test_the_last_container_of_a_chain_streams(tmp_path: Path) -> None:
@@ -155,19 +177,19 @@ def test_the_last_container_of_a_chain_streams(tmp_path: Path) -> None:
         assert b"".join(part["PayloadPart"]["Bytes"] for part in answer["Body"]) == b"one(x)!"
 
 
-def test_http_1_0_gets_its_frames_until_the_close(tmp_path: Path) -> None:
+def test_http_1_0_gets_its_frames_until_the_close(stage: Stage) -> None:
     def script(_container: Scripted, connection: socket.socket, _data: bytes) -> None:
         connection.sendall(ok(b"hello"))
 
-    with scripted(script) as container, direct(tmp_path, container) as router:
-        raw = b"POST %b HTTP/1.0\r\nContent-Length: 0\r\n%b: a\r\n\r\n" % (STREAM_PATH.encode(), caller.TARGET.encode())
-        head, _, body = caller.raw(router.port, raw).partition(b"\r\n\r\n")
+    stage.play(script)
+    raw = b"POST %b HTTP/1.0\r\nContent-Length: 0\r\n%b: a\r\n\r\n" % (STREAM_PATH.encode(), caller.TARGET.encode())
+    head, _, body = caller.raw(stage.router.port, raw).partition(b"\r\n\r\n")
     assert b"transfer-encoding" not in head.lower()
     assert b"connection: close" in head
     assert body[:4] == len(body).to_bytes(4, "big")
 
 
-def test_server_sent_events_pass_through_as_they_come(tmp_path: Path) -> None:
+def test_server_sent_events_pass_through_as_they_come(stage: Stage) -> None:
     go_on = threading.Event()
 
     def script(_container: Scripted, connection: socket.socket, _data: bytes) -> None:
@@ -175,43 +197,43 @@ def test_server_sent_events_pass_through_as_they_come(tmp_path: Path) -> None:
         go_on.wait(10)
         connection.sendall(chunk(b"data: 2\n\n") + b"0\r\n\r\n")
 
-    with scripted(script) as container, direct(tmp_path, container) as router:
-        connection = http.client.HTTPConnection("127.0.0.1", router.port, timeout=5)
-        connection.request("POST", "/invocations", b"", {caller.TARGET: "a"})
-        answer = connection.getresponse()
-        assert answer.getheader("content-type") == "text/event-stream"
-        assert answer.read(9) == b"data: 1\n\n"
-        go_on.set()
-        assert answer.read() == b"data: 2\n\n"
-        connection.close()
+    stage.play(script)
+    connection = http.client.HTTPConnection("127.0.0.1", stage.router.port, timeout=5)
+    connection.request("POST", "/invocations", b"", {caller.TARGET: "a"})
+    answer = connection.getresponse()
+    assert answer.getheader("content-type") == "text/event-stream"
+    assert answer.read(9) == b"data: 1\n\n"
+    go_on.set()
+    assert answer.read() == b"data: 2\n\n"
+    connection.close()
 
 
-def test_a_chunked_body_reaches_the_container_with_its_length(tmp_path: Path) -> None:
+def test_a_chunked_body_reaches_the_container_with_its_length(stage: Stage) -> None:
     def script(_container: Scripted, connection: socket.socket, _data: bytes) -> None:
         connection.sendall(ok(b""))
 
-    with scripted(script) as container, direct(tmp_path, container) as router:
-        assert caller.post(router.port, b"123456", target="a", chunked=True).status == 200
-    assert b"content-length: 6\r\n" in container.received
-    assert b"transfer-encoding" not in container.received
-    assert container.received.endswith(b"\r\n\r\n123456")
+    stage.play(script)
+    assert caller.post(stage.router.port, b"123456", target="a", chunked=True).status == 200
+    assert b"content-length: 6\r\n" in stage.container.received
+    assert b"transfer-encoding" not in stage.container.received
+    assert stage.container.received.endswith(b"\r\n\r\n123456")
 
 
-def test_a_chunked_body_that_takes_its_time_is_a_stream_and_goes_on_in_chunks(tmp_path: Path) -> None:
+def test_a_chunked_body_that_takes_its_time_is_a_stream_and_goes_on_in_chunks(stage: Stage) -> None:
     def script(container: Scripted, connection: socket.socket, data: bytes) -> None:
         while not data.endswith(b"0\r\n\r\n"):
             data = connection.recv(65536)
             container.received += data
         connection.sendall(ok(b"done"))
 
-    with scripted(script) as container, direct(tmp_path, container) as router:
-        head = request(b"", b"Transfer-Encoding: chunked").replace(b"Content-Length: 0\r\n", b"")
-        with socket.create_connection(("127.0.0.1", router.port)) as connection:
-            connection.sendall(head + chunk(b"early"))
-            processes.wait_until("the first chunk is there", lambda: container.received.endswith(b"5\r\nearly\r\n"))
-            connection.sendall(chunk(b"late") + b"0\r\n\r\n")
-            assert read_until(connection, b"done").endswith(b"done")
-    assert container.received.endswith(b"5\r\nearly\r\n4\r\nlate\r\n0\r\n\r\n")
+    stage.play(script)
+    head = request(b"", b"Transfer-Encoding: chunked").replace(b"Content-Length: 0\r\n", b"")
+    with socket.create_connection(("127.0.0.1", stage.router.port)) as connection:
+        connection.sendall(head + chunk(b"early"))
+        processes.wait_until("the first chunk is there", lambda: stage.container.received.endswith(b"5\r\nearly\r\n"))
+        connection.sendall(chunk(b"late") + b"0\r\n\r\n")
+        assert read_until(connection, b"done").endswith(b"done")
+    assert stage.container.received.endswith(b"5\r\nearly\r\n4\r\nlate\r\n0\r\n\r\n")
 
 
 def test_a_large_chunked_body_is_not_held_whole(tmp_path: Path) -> None:

@@ -96,8 +96,12 @@ class Namespace:
 
     def router_metric(self, pod: str, name: str, **labels: str) -> float:
         """One value of the router's metrics in `pod`."""
+        return sample(self.router_page(pod, "/metrics"), name, **labels)
+
+    def router_page(self, pod: str, path: str) -> str:
+        """What the router in `pod` answers on its admin port."""
         with self.forwarded(f"pod/{pod}", 19081) as port:
-            return sample(fetch(f"http://127.0.0.1:{port}/metrics"), name, **labels)
+            return fetch(f"http://127.0.0.1:{port}{path}")
 
     def pods(self, endpoint: str) -> list[dict[str, Any]]:
         """Pods of an endpoint that are not on their way out."""

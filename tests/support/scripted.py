@@ -18,8 +18,8 @@ def ok(body: bytes, *lines: bytes) -> bytes:
 class Scripted:
     """A container whose invocation connections run a function; pings are answered 200."""
 
-    def __init__(self, script: Callable[["Scripted", socket.socket, bytes], None]) -> None:
-        self._script = script
+    def __init__(self, script: "Script") -> None:
+        self.script = script
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
         self.received = b""
@@ -40,15 +40,19 @@ class Scripted:
             elif data:
                 self.requests += 1
                 self.received += data
-                self._script(self, connection, data)
+                self.script(self, connection, data)
 
     def stop(self) -> None:
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
 
 
+Script = Callable[[Scripted, socket.socket, bytes], None]
+"""What a container does on a connection whose first bytes have come."""
+
+
 @contextmanager
-def scripted(script: Callable[[Scripted, socket.socket, bytes], None]) -> Iterator[Scripted]:
+def scripted(script: Script) -> Iterator[Scripted]:
     container = Scripted(script)
     try:
         yield container
