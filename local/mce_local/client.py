@@ -129,6 +129,8 @@ class Client:
                     raise StartFailed(f"endpoint {begun.endpoint} was not updated, it runs as before: {record.failure}")
                 snapshot = self.snapshot(begun.endpoint)
                 if snapshot is not None and snapshot.generation >= begun.generation:
+                    if snapshot.phase is Phase.IN_SERVICE and snapshot.failure:
+                        continue  # undone since the record was read: the next one says so
                     yield snapshot
                     if snapshot.phase is Phase.IN_SERVICE:
                         return

@@ -2,12 +2,12 @@
 
 A line is written by hand, not by a JSON library: every value is a number, a word of ours, or a name that was checked.
 Lines are collected and written by a thread, so that a reader of the log that stalls never stalls a request; what it
-is too slow for is dropped and counted.
+is too slow for, or not there for, is dropped and counted.
 """
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from queue import SimpleQueue
 from time import monotonic, sleep
@@ -16,6 +16,9 @@ from typing import Final, NamedTuple
 _PAUSE_SECONDS: Final = 0.02
 _CLOSE_SECONDS: Final = 0.5
 _MOST_WAITING_BYTES: Final = 4 * 1024 * 1024
+_PIECE_BYTES: Final = 4096
+"""Linux' PIPE_BUF (pipe(7)): so much goes into a pipe as one piece, whoever else writes into it, or not at all. A line
+is far shorter: its longest part names 15 containers with 63 characters each."""
 _CALLER_GONE_STATUS: Final = 499
 """What nginx logs for a caller that left."""
 
@@ -25,7 +28,7 @@ class Request(NamedTuple):
 
     request_id: bytes
     caller: str
-    """Address and port."""
+    """Address and port, an IPv6 address in brackets."""
     endpoint: str
     kind: str
     targets: str
@@ -44,7 +47,7 @@ class Request(NamedTuple):
 
 
 class AccessLog:
-    """Collects lines and has them written."""
+    """Collects lines and has them written. Its thread runs from the start until `close`."""
 
     def __init__(
         self,
@@ -61,19 +64,27 @@ class AccessLog:
         self._descriptor = descriptor
         self._lines: list[str] = []
         self._size = 0
-        self._jobs: SimpleQueue[bytes] = SimpleQueue()
+        self._second = -1
+        self._time = ""
+        """The time to the second, made for `_second` of the minute and not kept longer than to the next `flush`."""
+        self._jobs: SimpleQueue[list[str] | None] = SimpleQueue()
         self._writing = False
+        self._lost = 0
+        """Lines of the present job that nobody took; only read when it is over."""
         # A thread of its own, not asyncio's: the process must be able to end although nobody reads its log.
-        self._thread = threading.Thread(target=self._write_jobs, name="access log", daemon=True)
+        threading.Thread(target=self._write_jobs, name="access log", daemon=True).start()
 
     def record(self, request: Request) -> None:
         """Logs one request."""
         if self._size > _MOST_WAITING_BYTES:
             self._dropped(1)
             return
-        time = self._utc().isoformat(timespec="milliseconds")
+        now = self._utc()
+        if now.second != self._second:
+            self._second, self._time = now.second, now.strftime("%Y-%m-%dT%H:%M:%S")
         line = (
-            f'{{"time": "{time}", "level": "INFO", "logger": "mce_router.access", "event": "{request.kind}", '
+            f'{{"time": "{self._time}.{now.microsecond // 1000:03}+00:00", "level": "INFO", '
+            f'"logger": "mce_router.access", "event": "{request.kind}", '
             f'"requestId": "{request.request_id.decode()}", "caller": "{request.caller}", '
             f'"endpoint": "{request.endpoint}", "target": "{request.targets}", '
             f'"status": {request.status or _CALLER_GONE_STATUS}, "cause": "{request.cause}", '
@@ -86,12 +97,16 @@ class AccessLog:
 
     def flush(self) -> None:
         """Has the writer take what was recorded, unless it is still busy; called a few times a second."""
-        if self._lines and not self._writing:
-            if not self._thread.is_alive():
-                self._thread.start()
+        self._second = -1
+        if self._writing:
+            return
+        if self._lost:
+            self._dropped(self._lost)
+            self._lost = 0
+        if self._lines:
             lines, self._lines, self._size = self._lines, [], 0
             self._writing = True
-            self._jobs.put("".join(lines).encode())
+            self._jobs.put(lines)
 
     def close(self) -> None:
         """Writes what is left, if somebody reads it soon."""
@@ -100,15 +115,35 @@ class AccessLog:
             self.flush()
             while self._writing and monotonic() < end:
                 sleep(_PAUSE_SECONDS)
+        self._jobs.put(None)
 
     def _write_jobs(self) -> None:
-        while True:
-            data = self._jobs.get()
-            while data:
-                try:
-                    data = data[os.write(self._descriptor, data) :]
-                except BlockingIOError:
-                    sleep(_PAUSE_SECONDS)  # only this thread waits
-                except OSError:
-                    break  # nobody reads any more
+        while (lines := self._jobs.get()) is not None:
+            lost = len(lines)
+            try:
+                for count, piece in _pieces(lines):
+                    self._write(piece)
+                    lost -= count
+            except OSError:
+                pass  # nobody reads any more, or the disk is full
+            self._lost = lost
             self._writing = False
+
+    def _write(self, data: bytes) -> None:
+        while data:
+            try:
+                data = data[os.write(self._descriptor, data) :]
+            except BlockingIOError:
+                sleep(_PAUSE_SECONDS)  # only this thread waits
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[tuple[int, bytes]]:
+    """Whole lines, in pieces that a pipe takes whole so that no other process' line gets into one; and their number."""
+    count, piece = 0, b""
+    for line in lines:
+        data = line.encode()
+        if count and len(piece) + len(data) > _PIECE_BYTES:
+            yield count, piece
+            count, piece = 0, b""
+        count, piece = count + 1, piece + data
+    yield count, piece

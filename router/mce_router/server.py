@@ -344,9 +344,11 @@ class CallerConnection(asyncio.Protocol):
         return self._transport.get_write_buffer_size() + self._waiting_bytes
 
     def address(self) -> str:
-        """Address and port of the caller."""
+        """Address and port of the caller, an IPv6 address in brackets."""
         peer = self._transport.get_extra_info("peername")
-        return f"{peer[0]}:{peer[1]}" if peer else ""
+        if not peer:
+            return ""
+        return f"[{peer[0]}]:{peer[1]}" if ":" in peer[0] else f"{peer[0]}:{peer[1]}"
 
     def abort(self) -> None:
         """Cuts the connection, so that nobody takes a part of an answer for a whole one."""

@@ -1,7 +1,7 @@
 """What a router process is told at start. Built once in `__main__`, frozen, passed down."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -17,7 +17,7 @@ class Address:
     port: int
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,9 @@ class Settings:
     log_level: str = "info"
 
 
-_SIZES: Final = {
+_NUMBERS: Final = {
+    "drain_seconds": "how long to serve on after being told to stop",
+    "grace_seconds": "how long requests in flight may go on after that",
     "header_timeout_seconds": "a caller's whole head",
     "body_idle_seconds": "longest silence within a request body",
     "idle_timeout_seconds": "an idle connection of a caller is closed after this",
@@ -85,11 +87,15 @@ _SIZES: Final = {
     "queue_seconds": "how long one waits",
 }
 """Options that are a number each; names are those of `Settings`."""
+_MAY_BE_ZERO: Final = frozenset({"drain_seconds", "grace_seconds", "queue_length", "queue_seconds"})
+_LONGEST_SECONDS: Final = 86400
+_LARGEST: Final = 2**40
+"""Of what is counted: bytes, connections, requests."""
 
 
 def _address(text: str) -> Address:
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the largest port
+    if not colon or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 - the largest port
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT, for example 127.0.0.1:8080")
     return Address(host=host.strip("[]") or "0.0.0.0", port=int(port))  # noqa: S104 - ":8080" means every interface
 
@@ -100,6 +106,29 @@ def _workers(text: str) -> int:
     return int(text)
 
 
+def _number(option: str) -> Callable[[str], float]:
+    """Reads the value of `option`: whole where its default is, neither negative nor endless; argparse names it."""
+    whole = type(Settings.__dataclass_fields__[option].default) is int
+    least, most = (0 if option in _MAY_BE_ZERO else 1), _LARGEST
+    if whole:
+        rule = f"a whole number from {least} to {most}"
+    else:
+        most = _LONGEST_SECONDS
+        rule = f"a number of seconds {'from 0 to' if not least else 'above 0, at most'} {most}"
+
+    def read(text: str) -> float:
+        try:
+            value = int(text) if whole else float(text)
+        except ValueError:
+            value = -1
+        # Neither holds of NaN.
+        if not (0 <= value <= most and (value or not least)):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {rule}")
+        return value
+
+    return read
+
+
 def parse(arguments: Sequence[str]) -> Settings:
     """Settings from the command line; exits with status 2 and a message when they are wrong."""
     parser = argparse.ArgumentParser(
@@ -108,14 +137,25 @@ def parse(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--table", type=Path, required=True, help="route table file (JSON), reloaded when it changes")
     parser.add_argument("--listen", type=_address, required=True, metavar="HOST:PORT", help="data port")
     parser.add_argument("--admin", type=_address, required=True, metavar="HOST:PORT", help="health, metrics, drain")
-    parser.add_argument("--workers", type=_workers, default=1, metavar="N", help="processes that share the data port")
-    parser.add_argument("--drain-seconds", type=float, default=Settings.__dataclass_fields__["drain_seconds"].default)
-    parser.add_argument("--grace-seconds", type=float, default=Settings.__dataclass_fields__["grace_seconds"].default)
-    for option, what in _SIZES.items():
+    parser.add_argument(
+        "--workers", type=_workers, default=1, metavar="N", help="processes that share the data port (default 1)"
+    )
+    for option, what in _NUMBERS.items():
         default = Settings.__dataclass_fields__[option].default
         flag = f"--{option.replace('_', '-')}"
-        parser.add_argument(flag, type=type(default), default=default, help=f"{what} (default {default:g})")
-    parser.add_argument("--access-log", default="errors", choices=["off", "errors", "all"])
-    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+        text = f"{what} (default {default})"
+        parser.add_argument(flag, type=_number(option), default=default, metavar="N", help=text)
+    parser.add_argument(
+        "--access-log",
+        default="errors",
+        choices=["off", "errors", "all"],
+        help="requests that get a line on standard output (default errors)",
+    )
+    parser.add_argument(
+        "--log-level",
+        default="info",
+        choices=["debug", "info", "warning", "error"],
+        help="of the lines on standard error (default info)",
+    )
     given = parser.parse_args(arguments)
     return Settings(**vars(given))
