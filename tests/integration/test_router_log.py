@@ -23,7 +23,7 @@ KEYS = [
     *("time", "level", "logger", "event", "requestId", "caller", "endpoint", "target", "status", "cause", "cut"),
     *("seconds", "modelSeconds", "requestBytes", "responseBytes"),
 ]
-SECRETS = {
+SECRETS: dict[str, Any] = {
     "Authorization": "Bearer s3cret",
     "X-Amzn-SageMaker-Custom-Attributes": "s3cret-attributes",
     "X-Amzn-SageMaker-Inference-Id": "s3cret-id",
@@ -32,7 +32,7 @@ SECRETS = {
 }
 
 
-def answers(_: Scripted, connection: socket.socket, data: bytes) -> None:
+def answers(_container: Scripted, connection: socket.socket, data: bytes) -> None:
     while data:
         body = body_of(connection, data)
         if body == b"cut me":
@@ -225,7 +225,8 @@ def test_who_asks_is_told_how_long_each_container_took(tmp_path: Path) -> None:
         assert (name, last) == ("a", "mce-router")
         assert took >= 100
         assert 0 <= rest < took
-        for headers in ({}, {"X_Mce_Trace": "0"}, {"X_Mce_Trace": "yes"}):
+        nothing: tuple[dict[str, Any], ...] = ({}, {"X_Mce_Trace": "0"}, {"X_Mce_Trace": "yes"})
+        for headers in nothing:
             assert "server-timing" not in caller.post(it.port, b"x", "a", **headers).headers
 
 
