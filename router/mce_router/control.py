@@ -57,7 +57,9 @@ class Asker:
                 number, answer = json.loads(line)
                 if not (future := self._open.pop(number)).done():
                     future.set_result(answer)
-        except (OSError, ValueError) as error:
+        except OSError:
+            pass  # killed with a question unread: gone is gone
+        except ValueError as error:
             _log.error("a worker can not be understood", extra={"cause": str(error)})
         finally:
             self._gone = True

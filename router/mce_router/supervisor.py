@@ -29,6 +29,9 @@ _log: Final = logging.getLogger(__name__)
 _POLL_SECONDS: Final = 1.0
 """How much of a dead worker's counts may be lost."""
 _ANSWER_SECONDS: Final = 1.0
+_HUNG_ROUNDS: Final = 30
+"""A worker that was silent in so many polls in a row, a minute, hangs. Counted and not timed: when the whole pod was
+frozen for a while, no worker is to blame."""
 _PING_SECONDS: Final = 5.0
 _SHORT_LIFE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -63,14 +66,16 @@ class _Worker:
         self.is_up = False
         self.last: Report | None = None
         """Its latest report."""
+        self.silent_rounds = 0
+        """Polls in a row that it did not answer."""
         self._workers = workers
         self._command = command
         self._asker: Asker | None = None
         self._given: RouteTable | None = None
         self._asking: asyncio.Task[bool] | None = None
 
-    async def start(self, table: RouteTable) -> str:
-        """Fills the place; says why it could not, or nothing."""
+    async def start(self, table: RouteTable, patience_seconds: float) -> str:
+        """Fills the place; says why it could not within `patience_seconds`, or nothing."""
         ours, theirs = socket.socketpair()
         try:
             with theirs:
@@ -80,7 +85,12 @@ class _Worker:
             return f"can not start a process: {error}"
         self._asker = Asker(*await control.connect(ours))
         try:
-            complaint: str = await self._asker.ask("serve", self._share(table))
+            async with asyncio.timeout(patience_seconds):
+                complaint: str = await self._asker.ask("serve", self._share(table))
+        except TimeoutError:
+            self.kill()
+            await self.ended()
+            return f"a worker did not start within {patience_seconds:g} s"
         except Gone:
             status, _ = await self.ended()
             return f"a worker ended while it started ({exit_text(status)})"
@@ -129,6 +139,7 @@ class _Worker:
         counts = metrics.only_counts(self.last.samples) if self.last else {}
         self.process = self._asker = self._given = self.last = None
         self.is_up = False
+        self.silent_rounds = 0
         return status, counts
 
     def hang_up(self) -> None:
@@ -146,9 +157,16 @@ class Supervisor:
     """Several workers as one router."""
 
     def __init__(
-        self, settings: Settings, table: RouteTable, command: Sequence[str], clock: Callable[[], float]
+        self,
+        settings: Settings,
+        table: RouteTable,
+        command: Sequence[str],
+        clock: Callable[[], float],
+        hung_rounds: int = _HUNG_ROUNDS,
     ) -> None:
         self._clock = clock
+        self._hung_rounds = hung_rounds
+        self._patience_seconds = hung_rounds * (_POLL_SECONDS + _ANSWER_SECONDS)
         self.drain = Drain(self._leave)
         self.table = table
         self._settings = settings
@@ -201,7 +219,8 @@ class Supervisor:
         Raises:
             StartError: if one of them can not start.
         """
-        complaints = await asyncio.gather(*(worker.start(self.table) for worker in self._workers))
+        patience = self._patience_seconds
+        complaints = await asyncio.gather(*(worker.start(self.table, patience) for worker in self._workers))
         if (complaint := next(filter(None, complaints), "")) and not self.drain.has_begun():
             raise StartError(complaint)
         up = [worker for worker in self._workers if worker.is_up]
@@ -241,7 +260,7 @@ class Supervisor:
                 if self.drain.has_begun():
                     return
                 self._restarts += 1
-                if complaint := await worker.start(self.table):
+                if complaint := await worker.start(self.table, self._patience_seconds):
                     short_lives += 1
                     _log.error("worker did not start", extra={"worker": worker.number, "cause": complaint})
             if self.drain.has_begun():
@@ -251,7 +270,14 @@ class Supervisor:
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(_POLL_SECONDS)
-            await asyncio.gather(*(worker.refresh() for worker in self._workers if worker.is_up))
+            up = [worker for worker in self._workers if worker.is_up]
+            fresh = await asyncio.gather(*(worker.refresh() for worker in up))
+            for worker, has_answered in zip(up, fresh, strict=True):
+                worker.silent_rounds = 0 if has_answered else worker.silent_rounds + 1
+                if worker.silent_rounds == self._hung_rounds:
+                    facts = {"worker": worker.number, "seconds": self._patience_seconds}
+                    _log.error("worker does not answer, it is killed", extra=facts)
+                    worker.kill()
 
     async def _watch_table(self) -> None:
         def use(table: RouteTable) -> None:

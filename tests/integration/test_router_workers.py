@@ -1,5 +1,6 @@
 """Several workers behind one data port: real processes that are added up, killed, replaced, drained and ended."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +18,9 @@ from typing import Any
 import pytest
 
 from mce_api import names
+from mce_router import settings as command_line
+from mce_router import table as tables
+from mce_router.supervisor import StartError, Supervisor
 from support import http as caller
 from support import processes
 
@@ -130,6 +135,52 @@ def test_a_router_that_misses_a_worker_is_not_ready_and_says_so(tmp_path: Path) 
         processes.wait_until("ready again", router.is_ready)
 
 
+def supervised(tmp_path: Path, hung_rounds: int, command: list[str] | None = None) -> Supervisor:
+    """A supervisor of two workers, in this process."""
+    address = f"127.0.0.1:{processes.free_port()}"
+    path = tmp_path / "table.json"
+    path.write_text(json.dumps(processes.table("Direct", {"a": 9})))
+    arguments = ["--table", str(path), "--listen", address, "--admin", address, *WORKERS]
+    settings = command_line.parse(arguments)
+    command = command or [sys.executable, "-m", "mce_router.worker", *arguments]
+    return Supervisor(settings, tables.load(path), command, time.monotonic, hung_rounds)
+
+
+async def test_a_worker_that_hangs_is_killed_and_replaced_and_the_other_one_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor = supervised(tmp_path, hung_rounds=2)
+    try:
+        await supervisor.start()
+        stuck, fine = (worker.process for worker in supervisor._workers)
+        assert stuck is not None
+        assert fine is not None
+        os.kill(stuck.pid, signal.SIGSTOP)
+        await asyncio.to_thread(
+            processes.wait_until, "replaced", lambda: supervisor._restarts and supervisor._workers[0].is_up
+        )
+        assert supervisor._restarts == 1
+        assert not is_alive(stuck.pid)
+        assert is_alive(fine.pid)
+        assert (await supervisor.report()).absent == ()
+        assert [record.message for record in caplog.records if "worker" in record.message] == [
+            "worker does not answer, it is killed",
+            "worker ended, another one takes its place",
+        ]
+    finally:
+        await supervisor.stop()
+
+
+async def test_a_worker_that_hangs_while_it_starts_is_given_up(tmp_path: Path) -> None:
+    supervisor = supervised(tmp_path, hung_rounds=1, command=[sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        with pytest.raises(StartError, match="a worker did not start within 2 s"):
+            await supervisor.start()
+        assert all(worker.process is None for worker in supervisor._workers)
+    finally:
+        await supervisor.stop()
+
+
 def test_a_signal_to_a_worker_alone_changes_nothing(tmp_path: Path) -> None:
     with routed(tmp_path) as router:
         workers = children(router)
@@ -164,8 +215,9 @@ def test_a_drain_loses_no_request_of_any_worker(tmp_path: Path, begin: str) -> N
             hook = threading.Thread(target=lambda: processes.get(router.admin_url + path))
             hook.start()
             threads.append(hook)
-        processes.wait_until("draining", lambda: processes.get(f"{router.admin_url}/readyz")[1] == b"draining\n", 4)
-        assert router.sample("mce_draining") == 1
+        processes.wait_until("draining", lambda: router.sample("mce_draining") == 1, 4)
+        ready = (200, b"ready\n") if begin == "hook" else (503, b"draining\n")
+        assert processes.get(f"{router.admin_url}/readyz") == ready
         for thread in threads:
             thread.join()
         assert statuses == [200] * 16
