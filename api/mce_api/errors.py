@@ -47,7 +47,6 @@ class Reason(StrEnum):
     CONNECTION_LIMIT = "ConnectionLimit"
     MEMORY_LIMIT = "MemoryLimit"
     CONTAINER_NOT_READY = "ContainerNotReady"
-    DRAINING = "Draining"
     CLIENT_ERROR = "ClientErrorFromModel"
     SERVER_ERROR = "ServerErrorFromModel"
     MODEL_TIMEOUT = "ModelTimeout"
@@ -94,7 +93,6 @@ TABLE: Final[dict[Reason, Row]] = {
     Reason.CONNECTION_LIMIT: Row(Code.SERVICE_UNAVAILABLE, 503),
     Reason.MEMORY_LIMIT: Row(Code.SERVICE_UNAVAILABLE, 503),
     Reason.CONTAINER_NOT_READY: Row(Code.SERVICE_UNAVAILABLE, 503),
-    Reason.DRAINING: Row(Code.SERVICE_UNAVAILABLE, 503),
     Reason.CLIENT_ERROR: Row(Code.MODEL_ERROR, 424, "CLIENT_ERROR_FROM_MODEL"),
     Reason.SERVER_ERROR: Row(Code.MODEL_ERROR, 424, "INTERNAL_FAILURE_FROM_MODEL"),
     Reason.MODEL_TIMEOUT: Row(Code.MODEL_ERROR, 424, "INTERNAL_FAILURE_FROM_MODEL"),

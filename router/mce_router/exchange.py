@@ -72,6 +72,7 @@ _BEGUN, _QUEUED, _COLLECTING, _AT_CONTAINER, _OVER = Phase
 _PLAIN: Final = Form.PLAIN
 _INVOKE: Final = Kind.INVOKE
 _PING: Final = Kind.PING
+_STREAM: Final = Kind.STREAM
 
 
 class Exchange:
@@ -128,7 +129,12 @@ class Exchange:
         self._invocation = parsed
         if service.tracer is not None and parsed.kind is not _PING:
             self._trace = service.tracer.request(
-                parsed.traceparent, parsed.tracestate, self._request_id, self._table.endpoint, parsed.endpoint
+                parsed.traceparent,
+                parsed.tracestate,
+                self._request_id,
+                self._table.endpoint,
+                parsed.endpoint,
+                streamed=parsed.kind is _STREAM,
             )
         if parsed.length > self._table.limits.max_request_bytes:
             self._fail(self._too_large(parsed.length), close=True)

@@ -7,6 +7,8 @@ of our answer.
 
 import asyncio
 import logging
+import socket
+import struct
 from collections import deque
 from typing import Final, cast
 
@@ -26,6 +28,7 @@ _CHUNK_OVERHEAD_FACTOR: Final = 8
 _FULL_READ_BYTES: Final = 256000
 """uvloop's read buffer. Who fills it has more to say, and libuv would read on up to 32 times before it turns to anybody
 else; after one such read a connection rests until the others had their turn."""
+_AT_ONCE: Final = struct.pack("ii", 1, 0)
 _GOING_ON_SECONDS: Final = 1.0
 _KNOWN_HEAD_BYTES: Final = 4096
 _MOST_PARSED: Final = 256
@@ -354,6 +357,10 @@ class CallerConnection(asyncio.Protocol):
         """Cuts the connection, so that nobody takes a part of an answer for a whole one."""
         self._shut = True
         self._out.clear()
+        own = self._transport.get_extra_info("socket")
+        if own is not None and not self._transport.is_closing():
+            # A reset, not an end: to HTTP/1.0 an answer without a length is whole when its connection ends.
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
         self._transport.abort()
 
     # --- the order of things

@@ -55,7 +55,14 @@ class Spans:
         self._propagator = TraceContextTextMapPropagator()
 
     def request(
-        self, traceparent: bytes, tracestate: bytes, request_id: bytes, endpoint: str, named: str = ""
+        self,
+        traceparent: bytes,
+        tracestate: bytes,
+        request_id: bytes,
+        endpoint: str,
+        named: str = "",
+        *,
+        streamed: bool = False,
     ) -> "RequestSpans":
         """Starts the span of one request; see `tracing.Tracer`."""
         context = Context()
@@ -64,13 +71,14 @@ class Spans:
             if tracestate:
                 headers["tracestate"] = tracestate.decode("latin-1")
             context = self._propagator.extract(headers, context)
-        route = "/endpoints/{EndpointName}/invocations" if named else "/invocations"
+        last = "invocations-response-stream" if streamed else "invocations"
+        route = f"/endpoints/{{EndpointName}}/{last}" if named else f"/{last}"
         span = self._tracer.start_span(f"POST {route}", context, SpanKind.SERVER)
         if span.is_recording():
             span.set_attributes(
                 {
                     "http.request.method": "POST",
-                    "url.path": f"/endpoints/{named}/invocations" if named else route,
+                    "url.path": f"/endpoints/{named}/{last}" if named else route,
                     "url.scheme": "http",
                     "http.route": route,
                     "mce.endpoint": endpoint,

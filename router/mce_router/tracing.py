@@ -49,7 +49,14 @@ class Tracer(Protocol):
     """Makes the spans of all requests."""
 
     def request(
-        self, traceparent: bytes, tracestate: bytes, request_id: bytes, endpoint: str, named: str = ""
+        self,
+        traceparent: bytes,
+        tracestate: bytes,
+        request_id: bytes,
+        endpoint: str,
+        named: str = "",
+        *,
+        streamed: bool = False,
     ) -> Trace:
         """Starts the span of one request.
 
@@ -59,6 +66,7 @@ class Tracer(Protocol):
             request_id: what the caller is told as `x-amzn-RequestId`.
             endpoint: name of the endpoint that this router serves.
             named: the endpoint's name in the caller's path, valid but perhaps another one; empty: the path has none.
+            streamed: whether the path asks for an event stream.
         """
 
     def close(self, seconds: float) -> None:

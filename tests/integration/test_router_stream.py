@@ -189,6 +189,23 @@ def test_http_1_0_gets_its_frames_until_the_close(stage: Stage) -> None:
     assert body[:4] == len(body).to_bytes(4, "big")
 
 
+def test_a_reply_that_breaks_off_resets_the_connection_of_http_1_0(tmp_path: Path) -> None:
+    def script(_container: Scripted, connection: socket.socket, _data: bytes) -> None:
+        connection.sendall(HEAD + chunk(b"half"))
+        time.sleep(0.3)
+
+    with (
+        scripted(script) as container,
+        direct(tmp_path, container) as router,
+        socket.create_connection(("127.0.0.1", router.port), timeout=5) as connection,
+    ):
+        raw = b"POST /invocations HTTP/1.0\r\nContent-Length: 0\r\n%b: a\r\n\r\n" % caller.TARGET.encode()
+        connection.sendall(raw)
+        assert read_until(connection, b"half").endswith(b"half")
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+
+
 def test_server_sent_events_pass_through_as_they_come(stage: Stage) -> None:
     go_on = threading.Event()
 

@@ -3,7 +3,7 @@
 import json
 from typing import Final
 
-from mce_api import names, routes
+from mce_api import names, routes, wire
 from mce_api.endpoint import MultiContainerEndpoint, Pod, Spec
 from mce_operator.resources import meta, model, router
 from mce_operator.resources.meta import K8sObject
@@ -42,7 +42,7 @@ def _spec(endpoint: MultiContainerEndpoint, derived: tuple[str, ...], setup: rou
     ]
     volumes = [volume for index in range(len(models)) for volume in model.volumes(index)]
     return {
-        "initContainers": [router.container(setup)],
+        "initContainers": [router.container(setup, longest_seconds(spec))],
         "containers": models,
         "volumes": [router.volume(), *volumes],
         "serviceAccountName": spec.pod.service_account_name or endpoint.metadata.name,
@@ -57,8 +57,13 @@ def _spec(endpoint: MultiContainerEndpoint, derived: tuple[str, ...], setup: rou
 
 def grace_seconds(spec: Spec) -> int:
     """Longer than the drain and the longest invocation together."""
-    longest = max(container.invocation_timeout_seconds for container in spec.containers)
-    return DRAIN_SECONDS + longest + _GRACE_MARGIN_SECONDS
+    return DRAIN_SECONDS + longest_seconds(spec) + _GRACE_MARGIN_SECONDS
+
+
+def longest_seconds(spec: Spec) -> int:
+    """How long an invocation may be in flight until its answer begins."""
+    timeouts = (container.invocation_timeout_seconds for container in spec.containers)
+    return max(wire.INVOCATION_TIMEOUT_SECONDS, spec.limits.max_invocation_seconds, *timeouts)
 
 
 def _security(*, restricted: bool) -> K8sObject:

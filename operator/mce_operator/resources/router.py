@@ -28,8 +28,8 @@ class Setup:
     """Variables, such as OpenTelemetry's."""
 
 
-def container(setup: Setup) -> K8sObject:
-    """The wanted entry of `initContainers`."""
+def container(setup: Setup, grace_seconds: int) -> K8sObject:
+    """The wanted entry of `initContainers`; after its drain it waits so long for requests in flight."""
     env = {"env": [{"name": name, "value": value} for name, value in setup.env]} if setup.env else {}
     return {
         "name": names.ROUTER_CONTAINER,
@@ -42,6 +42,7 @@ def container(setup: Setup) -> K8sObject:
             f"0.0.0.0:{names.ROUTER_PORT}",
             "--admin",
             f"0.0.0.0:{names.ROUTER_ADMIN_PORT}",
+            f"--grace-seconds={grace_seconds}",
             *setup.arguments,
         ],
         **env,

@@ -13,7 +13,7 @@ def test_options_and_variables_of_the_routers_reach_their_container(monkeypatch:
     monkeypatch.setenv("MCE_OPERATOR_ROUTER_ENV", "OTEL_SERVICE_NAME=a OTEL_RESOURCE_ATTRIBUTES=b=c,d=e ")
     settings = Settings()
     setup = Setup(image="i", arguments=settings.router_arguments, env=settings.router_env)
-    made = router.container(setup)
+    made = router.container(setup, 60)
     assert made["args"][-2:] == ["--access-log=all", "--queue-seconds=0.5"]
     assert made["env"] == [
         {"name": "OTEL_SERVICE_NAME", "value": "a"},
@@ -22,8 +22,8 @@ def test_options_and_variables_of_the_routers_reach_their_container(monkeypatch:
 
 
 def test_without_them_the_container_is_the_same_as_before_they_were_there() -> None:
-    assert "env" not in router.container(Setup(image="i"))
-    assert router.container(Setup(image="i"))["args"][-1].startswith("0.0.0.0:")
+    assert "env" not in router.container(Setup(image="i"), 60)
+    assert router.container(Setup(image="i"), 900)["args"][-1] == "--grace-seconds=900"
 
 
 @pytest.mark.parametrize("text", ["A", "=b", "A=1 B"])
