@@ -1,5 +1,6 @@
 """`python -m mce_router`: reads the settings and the table, runs the router, exits."""
 
+import contextlib
 import os
 import resource
 import sys
@@ -25,13 +26,19 @@ async def _serve(settings: Settings, arguments: Sequence[str], tracer: Tracer | 
         await supervisor.run(settings, arguments, table)
 
 
+def _allow_many_files() -> None:
+    """As many as may be, for the workers too: a request has two sockets, and the soft limit is 1024."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):  # some systems have a lower limit than they say: it does with less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def main() -> int:
     """Returns the exit status: 0 after a drain, 1 when it could not start."""
     arguments = sys.argv[1:]
     settings = command_line.parse(arguments)
     logs.configure(settings.log_level)
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a request has two sockets, the soft limit is 1024
+    _allow_many_files()
     try:
         tracer = tracing.make(os.environ)  # of several workers each one has its own; here it is only checked
     except InvalidTracing as error:
