@@ -10,11 +10,11 @@ import uvloop
 
 from mce_api.routes import InvalidRouteTable
 from mce_kit import logs
-from mce_router import app, supervisor, tracing
+from mce_router import app, tracing
 from mce_router import settings as command_line
 from mce_router import table as tables
+from mce_router.app import StartError
 from mce_router.settings import Settings
-from mce_router.supervisor import StartError
 from mce_router.tracing import InvalidTracing, Tracer
 
 
@@ -23,6 +23,8 @@ async def _serve(settings: Settings, arguments: Sequence[str], tracer: Tracer | 
     if settings.workers == 1:
         await app.run(settings, table, tracer)
     else:
+        from mce_router import supervisor  # noqa: PLC0415 - milliseconds that one process alone does not pay
+
         await supervisor.run(settings, arguments, table)
 
 

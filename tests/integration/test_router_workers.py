@@ -21,7 +21,8 @@ import pytest
 from mce_api import names
 from mce_router import settings as command_line
 from mce_router import table as tables
-from mce_router.supervisor import StartError, Supervisor
+from mce_router.app import StartError
+from mce_router.supervisor import Supervisor
 from support import http as caller
 from support import processes
 
