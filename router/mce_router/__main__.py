@@ -1,5 +1,6 @@
 """`python -m mce_router`: reads the settings and the table, runs the router, exits."""
 
+import contextlib
 import os
 import resource
 import sys
@@ -9,11 +10,11 @@ import uvloop
 
 from mce_api.routes import InvalidRouteTable
 from mce_kit import logs
-from mce_router import app, supervisor, tracing
+from mce_router import app, tracing
 from mce_router import settings as command_line
 from mce_router import table as tables
+from mce_router.app import StartError
 from mce_router.settings import Settings
-from mce_router.supervisor import StartError
 from mce_router.tracing import InvalidTracing, Tracer
 
 
@@ -22,7 +23,16 @@ async def _serve(settings: Settings, arguments: Sequence[str], tracer: Tracer | 
     if settings.workers == 1:
         await app.run(settings, table, tracer)
     else:
+        from mce_router import supervisor  # noqa: PLC0415 - milliseconds that one process alone does not pay
+
         await supervisor.run(settings, arguments, table)
+
+
+def _allow_many_files() -> None:
+    """As many as may be, for the workers too: a request has two sockets, and the soft limit is 1024."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):  # some systems have a lower limit than they say: it does with less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def main() -> int:
@@ -30,8 +40,7 @@ def main() -> int:
     arguments = sys.argv[1:]
     settings = command_line.parse(arguments)
     logs.configure(settings.log_level)
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a request has two sockets, the soft limit is 1024
+    _allow_many_files()
     try:
         tracer = tracing.make(os.environ)  # of several workers each one has its own; here it is only checked
     except InvalidTracing as error:

@@ -37,6 +37,10 @@ _TICK_SECONDS: Final = 0.1
 _BACKLOG: Final = 1024
 
 
+class StartError(Exception):
+    """A worker could not start; the message says why."""
+
+
 class Router:
     """The data port and all behind it, in one process."""
 

@@ -19,6 +19,7 @@ from mce_kit import tasks
 from mce_router import app, control, metrics, shares
 from mce_router import report as reports
 from mce_router import table as tables
+from mce_router.app import StartError
 from mce_router.control import Asker, Gone
 from mce_router.drain import Drain
 from mce_router.metrics import Samples
@@ -38,10 +39,6 @@ _LONGEST_PAUSE_SECONDS: Final = 5.0
 _END_SECONDS: Final = 1.0
 _POD_ENDS: Final = "the pod ends"
 _DRAIN_MARGIN_SECONDS: Final = 2.0
-
-
-class StartError(Exception):
-    """A worker could not start; the message says why."""
 
 
 def pause_seconds(short_lives: int) -> float:

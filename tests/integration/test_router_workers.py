@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -20,7 +21,8 @@ import pytest
 from mce_api import names
 from mce_router import settings as command_line
 from mce_router import table as tables
-from mce_router.supervisor import StartError, Supervisor
+from mce_router.app import StartError
+from mce_router.supervisor import Supervisor
 from support import http as caller
 from support import processes
 
@@ -305,6 +307,18 @@ def test_a_cap_that_can_not_be_shared_ends_the_start(tmp_path: Path) -> None:
     done = _start(table, "127.0.0.1:0", *WORKERS)
     assert done.returncode == 1
     assert "targets[0].maxConcurrency: 1 is less than the 2 workers" in done.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_every_process_may_open_as_many_files_as_its_hard_limit_allows(tmp_path: Path, workers: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        with routed(tmp_path, "--workers", workers) as router:
+            for pid in {router.process.pid, *children(router)}:
+                assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_worker_loads_no_http_server_of_its_own(tmp_path: Path) -> None:

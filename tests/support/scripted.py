@@ -41,6 +41,10 @@ class Scripted:
                 self.requests += 1
                 self.received += data
                 self.script(self, connection, data)
+                connection.shutdown(socket.SHUT_WR)  # a close with something unread would destroy the answer
+                connection.settimeout(2)
+                while connection.recv(65536):
+                    pass
 
     def stop(self) -> None:
         self._server.shutdown(socket.SHUT_RDWR)

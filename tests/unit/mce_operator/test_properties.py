@@ -105,7 +105,8 @@ def test_the_route_table_and_the_containers_agree(document: dict[str, Any]) -> N
 @given(documents())
 def test_the_grace_outlasts_the_drain_and_the_longest_invocation(document: dict[str, Any]) -> None:
     longest = max(one["invocationTimeoutSeconds"] for one in document["spec"]["containers"])
-    assert pod_of(document)["spec"]["terminationGracePeriodSeconds"] == longest + 20
+    assert pod_of(document)["spec"]["terminationGracePeriodSeconds"] == max(60, longest) + 20
+    assert f"--grace-seconds={max(60, longest)}" in pod_of(document)["spec"]["initContainers"][0]["args"]
 
 
 @few

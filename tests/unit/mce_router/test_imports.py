@@ -13,7 +13,7 @@ def test_the_router_loads_nothing_that_it_does_not_use(package: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("package", ["aiohttp", "prometheus_client"])
+@pytest.mark.parametrize("package", ["aiohttp", "prometheus_client", "pydantic", "opentelemetry", "importlib.metadata"])
 def test_the_data_port_opens_before_the_libraries_of_the_admin_port_are_loaded(package: str) -> None:
     code = f"import sys, mce_router.__main__, mce_router.worker; sys.exit({package!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -25,6 +25,11 @@ def test_what_the_router_needs_for_its_first_answer_loads_no_heavy_library(modul
     code = f"import sys, {module}; sys.exit(', '.join({heavy} & sys.modules.keys()) or 0)"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_router_of_one_process_loads_nothing_of_a_supervisor() -> None:
+    code = "import sys, mce_router.__main__; sys.exit('mce_router.supervisor' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_operator_folder_never_shadows_the_standard_library() -> None:
