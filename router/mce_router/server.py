@@ -259,7 +259,7 @@ class CallerConnection(asyncio.Protocol):
             self._receiving = waiting
             self._read_or_not()
             return
-        self._begin(head)
+        self._begin(head, self._head_bytes)
 
     def on_body(self, data: bytes) -> None:
         self._body_bytes += len(data)
@@ -353,24 +353,24 @@ class CallerConnection(asyncio.Protocol):
 
     # --- the order of things
 
-    def _begin(self, head: RequestHead | Refusal) -> Exchange:
+    def _begin(self, head: RequestHead | Refusal, size: int) -> Exchange:
         exchange = Exchange(self._service, self)
         self._exchange = exchange
         self._answered = False
         self._receiving = exchange
-        parsed = self._parsed = self._parse(head)
+        parsed = self._parsed = self._parse(head, size)
         exchange.bodyless = isinstance(head, RequestHead) and head.method == b"HEAD"
         exchange.begin(parsed)
         return exchange
 
-    def _parse(self, head: RequestHead | Refusal) -> Invocation | Refusal:
+    def _parse(self, head: RequestHead | Refusal, size: int) -> Invocation | Refusal:
         if isinstance(head, Refusal):
             return head
         service = self._service
         parsed = service.parsed_heads.get(head)
         if parsed is None:
             parsed = parse.invocation(head, service.routes.table.variant)
-            if self._head_bytes <= _KNOWN_HEAD_BYTES:
+            if size + len(head.url) <= _KNOWN_HEAD_BYTES:
                 if len(service.parsed_heads) >= _MOST_PARSED:
                     service.parsed_heads.clear()
                 service.parsed_heads[head] = parsed
@@ -423,7 +423,7 @@ class CallerConnection(asyncio.Protocol):
             waiting = self._waiting.popleft()
             self._waiting_bytes -= waiting.size
             receiving = self._receiving
-            exchange = self._begin(waiting.head)
+            exchange = self._begin(waiting.head, waiting.size)
             self._read_or_not()
             for piece in waiting.pieces:
                 exchange.body(piece)

@@ -177,3 +177,17 @@ async def test_a_head_may_be_as_large_as_the_settings_say() -> None:
     await rig.settle()
     assert caller.take() == b""
     assert rig.pending("a") is not None
+
+
+async def test_a_large_head_is_not_kept() -> None:
+    rig = Rig()
+    caller = rig.caller()
+    caller.feed(post() + post().replace(b"/invocations", b"/invocations?" + b"a" * 8000) + post())
+    await rig.settle()
+    assert len(rig.service.parsed_heads) == 1
+    container = await connected(rig)
+    for _ in range(3):
+        container.feed(OK)
+        await rig.settle()
+    assert caller.take().count(b"HTTP/1.1 200 OK") == 3
+    assert len(rig.service.parsed_heads) == 1
