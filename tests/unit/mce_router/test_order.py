@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from mce_api.routes import Limits
+from mce_router.metrics import Metrics
 from mce_router.server import CallerConnection
 from support.rig import Rig, Wire
 
@@ -191,3 +192,16 @@ async def test_a_large_head_is_not_kept() -> None:
         await rig.settle()
     assert caller.take().count(b"HTTP/1.1 200 OK") == 3
     assert len(rig.service.parsed_heads) == 1
+
+
+async def test_a_wait_that_ends_in_a_refusal_counts_as_a_wait() -> None:
+    metrics = Metrics()
+    rig = Rig(metrics=metrics, limits=Limits(max_concurrency=1))
+    callers = [rig.caller() for _ in range(3)]
+    for caller in callers:
+        caller.feed(post())
+    callers[1].leave()
+    rig.now += 2
+    rig.tick()
+    assert b"EndpointBusy" in callers[2].take()
+    assert sum(metrics._waits.counts) == 2
