@@ -74,6 +74,7 @@ class CallerConnection(asyncio.Protocol):
         "_parsed",
         "_parser",
         "_raw",
+        "_raw_read",
         "_receiving",
         "_registry",
         "_resting",
@@ -102,6 +103,7 @@ class CallerConnection(asyncio.Protocol):
         self._url = b""
         self._raw = b""
         self._begins_raw = False
+        self._raw_read = 0
         self._headers: Headers = []
         self._parsed: Invocation | Refusal = _NOTHING
         self._messages = 0
@@ -171,7 +173,7 @@ class CallerConnection(asyncio.Protocol):
         if self._in_head:
             self._raw += data
         else:
-            self._raw, self._begins_raw = data, self._receiving is None
+            self._raw, self._begins_raw, self._raw_read = data, self._receiving is None, 0
         if self._in_head or self._receiving is None:
             self._header_bytes += len(data)
         try:
@@ -442,7 +444,9 @@ class CallerConnection(asyncio.Protocol):
         line = b"%b %b HTTP/%b\r\n" % (method, self._url, version.encode())
         if self._begins_raw:
             return self._raw.startswith(line) or self._raw.startswith(b"\r\n" + line)
-        return line in self._raw
+        found = self._raw.find(line, self._raw_read)
+        self._raw_read = found + len(line) if found >= 0 else len(self._raw)  # nothing is looked through twice
+        return found >= 0
 
     def _malformed(self, detail: str) -> None:
         if detail in _VERSION_FAULTS:

@@ -180,6 +180,18 @@ async def test_a_head_may_be_as_large_as_the_settings_say() -> None:
     assert rig.pending("a") is not None
 
 
+@pytest.mark.parametrize("line", [b"GET /ping?%d HTTP/1.1\r\n", b"GET /ping?%d  HTTP/1.1\r\n"])
+async def test_the_beginnings_of_many_requests_are_not_looked_for_from_the_start(line: bytes) -> None:
+    def seconds(requests: int) -> float:
+        caller = Rig().caller()
+        data = b"".join((line + b"X: %b\r\nHost: m\r\n\r\n") % (number, b"x" * 200) for number in range(requests))
+        start = time.process_time()
+        caller.feed(data)
+        return time.process_time() - start
+
+    assert min(seconds(4000) for _ in range(3)) < 16 * min(seconds(500) for _ in range(3))
+
+
 async def test_a_large_head_is_not_kept() -> None:
     rig = Rig()
     caller = rig.caller()
