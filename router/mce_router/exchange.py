@@ -602,6 +602,7 @@ class Exchange:
         elif was is _QUEUED:
             service.exchanges.discard(self)
             service.admission.give_up(self)
+            service.metrics.waited(service.clock() - self._started)
         if cut:
             self._caller.abort()
         elif not gone:

@@ -80,6 +80,7 @@ class CallerConnection(asyncio.Protocol):
         "_parsed",
         "_parser",
         "_raw",
+        "_raw_read",
         "_receiving",
         "_registry",
         "_resting",
@@ -108,6 +109,7 @@ class CallerConnection(asyncio.Protocol):
         self._url = b""
         self._raw = b""
         self._begins_raw = False
+        self._raw_read = 0
         self._headers: Headers = []
         self._parsed: Invocation | Refusal = _NOTHING
         self._messages = 0
@@ -177,7 +179,7 @@ class CallerConnection(asyncio.Protocol):
         if self._in_head:
             self._raw += data
         else:
-            self._raw, self._begins_raw = data, self._receiving is None
+            self._raw, self._begins_raw, self._raw_read = data, self._receiving is None, 0
         if self._in_head or self._receiving is None:
             self._header_bytes += len(data)
         try:
@@ -265,7 +267,7 @@ class CallerConnection(asyncio.Protocol):
             self._receiving = waiting
             self._read_or_not()
             return
-        self._begin(head)
+        self._begin(head, self._head_bytes)
 
     def on_body(self, data: bytes) -> None:
         self._body_bytes += len(data)
@@ -365,24 +367,24 @@ class CallerConnection(asyncio.Protocol):
 
     # --- the order of things
 
-    def _begin(self, head: RequestHead | Refusal) -> Exchange:
+    def _begin(self, head: RequestHead | Refusal, size: int) -> Exchange:
         exchange = Exchange(self._service, self)
         self._exchange = exchange
         self._answered = False
         self._receiving = exchange
-        parsed = self._parsed = self._parse(head)
+        parsed = self._parsed = self._parse(head, size)
         exchange.bodyless = isinstance(head, RequestHead) and head.method == b"HEAD"
         exchange.begin(parsed)
         return exchange
 
-    def _parse(self, head: RequestHead | Refusal) -> Invocation | Refusal:
+    def _parse(self, head: RequestHead | Refusal, size: int) -> Invocation | Refusal:
         if isinstance(head, Refusal):
             return head
         service = self._service
         parsed = service.parsed_heads.get(head)
         if parsed is None:
             parsed = parse.invocation(head, service.routes.table.variant)
-            if self._head_bytes <= _KNOWN_HEAD_BYTES:
+            if size + len(head.url) <= _KNOWN_HEAD_BYTES:
                 if len(service.parsed_heads) >= _MOST_PARSED:
                     service.parsed_heads.clear()
                 service.parsed_heads[head] = parsed
@@ -435,7 +437,7 @@ class CallerConnection(asyncio.Protocol):
             waiting = self._waiting.popleft()
             self._waiting_bytes -= waiting.size
             receiving = self._receiving
-            exchange = self._begin(waiting.head)
+            exchange = self._begin(waiting.head, waiting.size)
             self._read_or_not()
             for piece in waiting.pieces:
                 exchange.body(piece)
@@ -454,7 +456,9 @@ class CallerConnection(asyncio.Protocol):
         line = b"%b %b HTTP/%b\r\n" % (method, self._url, version.encode())
         if self._begins_raw:
             return self._raw.startswith(line) or self._raw.startswith(b"\r\n" + line)
-        return line in self._raw
+        found = self._raw.find(line, self._raw_read)
+        self._raw_read = found + len(line) if found >= 0 else len(self._raw)  # nothing is looked through twice
+        return found >= 0
 
     def _malformed(self, detail: str) -> None:
         if detail in _VERSION_FAULTS:

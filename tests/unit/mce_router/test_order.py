@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from mce_api.routes import Limits
+from mce_router.metrics import Metrics
 from mce_router.server import CallerConnection
 from support.rig import Rig, Wire
 
@@ -177,3 +178,42 @@ async def test_a_head_may_be_as_large_as_the_settings_say() -> None:
     await rig.settle()
     assert caller.take() == b""
     assert rig.pending("a") is not None
+
+
+@pytest.mark.parametrize("line", [b"GET /ping?%d HTTP/1.1\r\n", b"GET /ping?%d  HTTP/1.1\r\n"])
+async def test_the_beginnings_of_many_requests_are_not_looked_for_from_the_start(line: bytes) -> None:
+    def seconds(requests: int) -> float:
+        caller = Rig().caller()
+        data = b"".join((line + b"X: %b\r\nHost: m\r\n\r\n") % (number, b"x" * 200) for number in range(requests))
+        start = time.process_time()
+        caller.feed(data)
+        return time.process_time() - start
+
+    assert min(seconds(4000) for _ in range(3)) < 16 * min(seconds(500) for _ in range(3))
+
+
+async def test_a_large_head_is_not_kept() -> None:
+    rig = Rig()
+    caller = rig.caller()
+    caller.feed(post() + post().replace(b"/invocations", b"/invocations?" + b"a" * 8000) + post())
+    await rig.settle()
+    assert len(rig.service.parsed_heads) == 1
+    container = await connected(rig)
+    for _ in range(3):
+        container.feed(OK)
+        await rig.settle()
+    assert caller.take().count(b"HTTP/1.1 200 OK") == 3
+    assert len(rig.service.parsed_heads) == 1
+
+
+async def test_a_wait_that_ends_in_a_refusal_counts_as_a_wait() -> None:
+    metrics = Metrics()
+    rig = Rig(metrics=metrics, limits=Limits(max_concurrency=1))
+    callers = [rig.caller() for _ in range(3)]
+    for caller in callers:
+        caller.feed(post())
+    callers[1].leave()
+    rig.now += 2
+    rig.tick()
+    assert b"EndpointBusy" in callers[2].take()
+    assert sum(metrics._waits.counts) == 2
