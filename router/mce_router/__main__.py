@@ -1,9 +1,23 @@
 """`python -m mce_router`: reads the settings and the table, runs the router, exits."""
 
+# ruff: noqa: E402 - the signal first: loading the rest takes longest
+
+import signal
+import sys
+
+
+def _leave(*_: object) -> None:
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    # The kernel drops a signal that the first process of a container has no handler for: a pod that is deleted while
+    # its router starts would stay until its grace is over. There is nothing to drain until the loop has its own.
+    signal.signal(signal.SIGTERM, _leave)
+
 import contextlib
 import os
 import resource
-import sys
 from collections.abc import Sequence
 
 import uvloop

@@ -3,6 +3,8 @@
 import contextlib
 import http.client
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -219,6 +221,22 @@ def test_a_connection_that_was_not_told_to_close_serves_its_next_request_in_the_
         second = connection.getresponse()
         assert second.read() == b"second"
         assert second.getheader("connection") == "close"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make the first process of a container")
+def test_a_router_that_is_told_to_stop_while_it_starts_stops(tmp_path: Path) -> None:
+    """The kernel drops a signal for the first process of a container, unless that has a handler for it by then."""
+    arguments = ("--table", str(tmp_path / "none.json"), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+    first = ("unshare", "--pid", "--fork", "--kill-child", sys.executable, "-m", "mce_router", *arguments)
+    # Without a table it would end by itself; reading this one takes until somebody writes it.
+    os.mkfifo(tmp_path / "none.json")
+    with processes.process(*first, log=tmp_path / "router.log") as parent:
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+        processes.wait_until("it has begun", lambda: children.read_text().split())
+        (child,) = children.read_text().split()
+        processes.wait_until("it loads its parts", lambda: "/uvloop/" in Path(f"/proc/{child}/maps").read_text())
+        os.kill(int(child), signal.SIGTERM)
+        assert parent.wait(20) == 0
 
 
 def test_a_router_without_a_table_says_why_and_exits_1(tmp_path: Path) -> None:

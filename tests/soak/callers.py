@@ -206,7 +206,7 @@ class Line(asyncio.Protocol):
         end = len(data) - len(ask.wanted)
         names = data[: max(0, end)]
         right_names = names == ask.target.encode() + b":" if ask.target else letters.PREFIX.fullmatch(names)
-        if ask.until_close and 0 < len(data) < len(ask.target) + 1 + len(ask.wanted):
+        if ask.until_close and len(data) < len(ask.target) + 1 + len(ask.wanted):
             whole = ask.target.encode() + b":" + ask.wanted
             kind = "short" if whole.startswith(data) else "wrong"
             self._record(kind, ask, said=Said(detail=f"{len(data)} of {len(whole)} bytes"))

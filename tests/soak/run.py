@@ -278,7 +278,7 @@ class Soak:
         arguments = ["--table", str(file), "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}"]
         arguments += ["--drain-seconds", "1", "--grace-seconds", "10"]
         arguments += ["--workers", str(workers)] if workers > 1 else []
-        process = start("mce_router", *arguments, log=log)
+        process = start("mce_router", *arguments, log=log, out=log.with_suffix(".access"))
         self.children.append(process)
         router = Router(process, port, admin, file, log, base, workers, base)
         router.timeline.tables.append((time.monotonic(), base))
