@@ -7,6 +7,7 @@ of our answer.
 
 import asyncio
 import logging
+import re
 import socket
 import struct
 from collections import deque
@@ -28,6 +29,8 @@ _CHUNK_OVERHEAD_FACTOR: Final = 8
 _FULL_READ_BYTES: Final = 256000
 """uvloop's read buffer. Who fills it has more to say, and libuv would read on up to 32 times before it turns to anybody
 else; after one such read a connection rests until the others had their turn."""
+_EMPTY_LINES: Final = re.compile(rb"(?:\r\n)?")
+"""What may stand before a request (RFC 9112, 2.2): one, others read more of them differently."""
 _AT_ONCE: Final = struct.pack("ii", 1, 0)
 _GOING_ON_SECONDS: Final = 1.0
 _KNOWN_HEAD_BYTES: Final = 4096
@@ -62,13 +65,15 @@ class CallerConnection(asyncio.Protocol):
 
     __slots__ = (
         "_answered",
-        "_begins_raw",
+        "_at",
         "_body_bytes",
         "_close",
         "_exchange",
         "_fed_bytes",
         "_full",
         "_head_bytes",
+        "_head_end",
+        "_headed",
         "_header_bytes",
         "_headers",
         "_held",
@@ -80,7 +85,7 @@ class CallerConnection(asyncio.Protocol):
         "_parsed",
         "_parser",
         "_raw",
-        "_raw_read",
+        "_raw_size",
         "_receiving",
         "_registry",
         "_resting",
@@ -108,8 +113,9 @@ class CallerConnection(asyncio.Protocol):
         self._out: list[bytes] = []
         self._url = b""
         self._raw = b""
-        self._begins_raw = False
-        self._raw_read = 0
+        self._raw_size = 0
+        self._at = self._head_end = 0
+        self._headed = False
         self._headers: Headers = []
         self._parsed: Invocation | Refusal = _NOTHING
         self._messages = 0
@@ -179,7 +185,12 @@ class CallerConnection(asyncio.Protocol):
         if self._in_head:
             self._raw += data
         else:
-            self._raw, self._begins_raw, self._raw_read = data, self._receiving is None, 0
+            if self._receiving is None:
+                self._at, self._headed = 0, False
+            else:
+                self._head_end -= self._raw_size
+            self._raw = data
+        self._raw_size = len(self._raw)
         if self._in_head or self._receiving is None:
             self._header_bytes += len(data)
         try:
@@ -227,13 +238,13 @@ class CallerConnection(asyncio.Protocol):
     # --- what the parser says
 
     def on_message_begin(self) -> None:
+        if self._headed:
+            self._at, self._headed = self._next_at(), False
         self._headers = []
         self._head_bytes = 0
         self._url = b""
         self._in_head = True
         self._messages += 1
-        if self._messages > 1:
-            self._begins_raw = False
         self.deadline = self._service.clock() + self._service.settings.header_timeout_seconds
 
     def on_url(self, url: bytes) -> None:
@@ -448,17 +459,33 @@ class CallerConnection(asyncio.Protocol):
             exchange.flush_request()
 
     def _starts_right(self, method: bytes, version: str) -> bool:
-        """Whether the request begins as one does.
+        """Whether the request begins as one does, at `_at` of `_raw`; leaves `_head_end` behind.
 
-        The parser would let other protocols pass, several spaces, and odd line ends before a request. Of a request
-        that comes in one piece with an earlier one the beginning is not known, only that it has such a line.
+        The parser would let other protocols pass, several spaces, and odd line ends before a request.
         """
-        line = b"%b %b HTTP/%b\r\n" % (method, self._url, version.encode())
-        if self._begins_raw:
-            return self._raw.startswith(line) or self._raw.startswith(b"\r\n" + line)
-        found = self._raw.find(line, self._raw_read)
-        self._raw_read = found + len(line) if found >= 0 else len(self._raw)  # nothing is looked through twice
-        return found >= 0
+        self._headed = True
+        if self._at < 0:
+            return True
+        raw = self._raw
+        match = _EMPTY_LINES.match(raw, self._at)
+        at = match.end() if match is not None else self._at
+        self._head_end = raw.find(b"\r\n\r\n", at) + 4
+        return raw.startswith(b"%b %b HTTP/%b\r\n" % (method, self._url, version.encode()), at)
+
+    def _next_at(self) -> int:
+        """Where in `_raw` the request begins that comes after the one whose head was the last; -1: nobody knows.
+
+        After a chunked one only the parser knows, until a read begins with a request again.
+        """
+        if self._at < 0:
+            return -1
+        length = 0
+        for name, value in self._headers:
+            if name == b"transfer-encoding":
+                return -1
+            if name == b"content-length":
+                length = int(value)
+        return self._head_end + length
 
     def _malformed(self, detail: str) -> None:
         if detail in _VERSION_FAULTS:

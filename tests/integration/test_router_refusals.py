@@ -459,7 +459,6 @@ LATER = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="only the first request of what is read at once has its beginning looked at")
 @pytest.mark.parametrize("later", LATER.values(), ids=LATER)
 def test_a_request_that_comes_in_one_piece_with_another_is_read_as_strictly(bench: Bench, later: bytes) -> None:
     whole = len(bench.container.whole)
