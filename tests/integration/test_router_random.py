@@ -208,7 +208,7 @@ def test_damaged_replies_are_answers_only_where_h11_reads_the_same(tmp_path: Pat
         table = processes.table("Direct", {_host(lane): one.port for lane, one in enumerate(containers)})
         for target in table["targets"]:
             target["invocationTimeoutSeconds"] = 0.5
-        router = stack.enter_context(processes.router(tmp_path, table))
+        router = stack.enter_context(processes.router(tmp_path, table, "--reply-idle-seconds", "0.5"))
 
         def run(lane: int) -> None:
             dice = random.Random(SEED * _LANES + lane)

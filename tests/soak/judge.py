@@ -28,7 +28,7 @@ _HEALTHY_AGAIN_SECONDS: Final = 8.0
 _LOST_WITH_CONTAINER: Final = frozenset({"ModelUnreachable", "ModelBrokeOff"})
 _KNOWN_EVENTS: Final = frozenset(
     {"router started", "route table loaded", "route table refused, the last good one stays in use", "drain begun"}
-    | {"drain done"}
+    | {"drain done", "invoke"}
 )
 
 

@@ -41,7 +41,7 @@ class Recorder:
         self.whole: list[Message] = []
         """The requests that came whole, in order."""
         self.said = 0
-        """How many answers were said to their end."""
+        """How many answers were said, to their end or until the router hung up."""
         self.faults: list[str] = []
         """What the judge said of bytes that are no canonical requests."""
         threading.Thread(target=self._accept, daemon=True).start()
@@ -78,10 +78,12 @@ class Recorder:
                 for message in reading.whole[answered:]:
                     answered += 1
                     self.whole.append(message)
-                    if not self._say(connection, self._answer(message)):
+                    try:
+                        stays = self._say(connection, self._answer(message))
+                    finally:
                         self.said += 1
+                    if not stays:
                         return
-                    self.said += 1
                 data = connection.recv(65536)
 
     def _read(self, stream: bytes) -> judge.Reading:
