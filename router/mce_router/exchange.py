@@ -197,12 +197,12 @@ class Exchange:
         """More of the caller's body; after the first container's answer nobody wants it."""
         self._received += len(data)
         phase = self._phase
-        if phase is _OVER or self._step > 0:
-            if self._received > self._table.limits.max_request_bytes and not (phase is _OVER and self._said_close):
-                self._caller.abort()  # it was answered long ago, and this has no end
-            return
+        if phase is _OVER:
+            return  # of known length, or the answer said that the connection ends
         if self._received > self._table.limits.max_request_bytes:
             self._fail(self._too_large(self._received), close=True)
+            return
+        if self._step > 0:
             return
         if self._upstream is not None:
             self._upstream.write(_chunk(data) if self._request_chunked else data)
@@ -352,7 +352,7 @@ class Exchange:
             self._reply = head
             self._form = _PLAIN
             self._sent = len(body)
-            close = not invocation.keep_alive or self._service.draining
+            close = self._closes()
             self._caller.write(self._answer_head(invocation, head.lines, close=close) + body)
             self._step_done()
             self._said_close = close
@@ -556,6 +556,8 @@ class Exchange:
         invocation = self._invocation
         if invocation is None or not invocation.keep_alive or self._service.draining:
             return True
+        if invocation.length == CHUNKED and not self.body_complete:
+            return True  # nobody knows where the rest of the body ends
         form, reply = self._form, self._reply
         return form is not None and reply is not None and answer.is_until_close(form, reply)
 

@@ -27,7 +27,7 @@ MOST_KNOWN_HEADS: Final = 64
 _RECEIVE_BYTES: Final = 65536
 """What the kernel holds for us of a container. With its own choice (megabytes) one that floods is read 32 times in a
 row before anybody else has a turn; on loopback a small buffer is also the cheaper one, as it stays in the cache."""
-HIGH_WATER_BYTES: Final = 262144
+HIGH_WATER_BYTES: Final = 131072
 """Bytes written and not yet taken by the peer before the other side is paused."""
 _SILENT_BYTES: Final = 2 * HIGH_WATER_BYTES
 """Bytes (heads, chunk framing, trailers) that a container may send without one of a body; more than one read."""
