@@ -464,13 +464,17 @@ class CallerConnection(asyncio.Protocol):
         The parser would let other protocols pass, several spaces, and odd line ends before a request.
         """
         self._headed = True
-        if self._at < 0:
-            return True
         raw = self._raw
-        match = _EMPTY_LINES.match(raw, self._at)
-        at = match.end() if match is not None else self._at
+        line = b"%b %b HTTP/%b\r\n" % (method, self._url, version.encode())
+        if self._at < 0:  # behind a chunked one: it has such a line somewhere, or it is not one
+            self._at = at = raw.find(line, max(self._head_end, 0))
+            if at < 0:
+                return False
+        else:
+            match = _EMPTY_LINES.match(raw, self._at)
+            at = match.end() if match is not None else self._at
         self._head_end = raw.find(b"\r\n\r\n", at) + 4
-        return raw.startswith(b"%b %b HTTP/%b\r\n" % (method, self._url, version.encode()), at)
+        return raw.startswith(line, at)
 
     def _next_at(self) -> int:
         """Where in `_raw` the request begins that comes after the one whose head was the last; -1: nobody knows.

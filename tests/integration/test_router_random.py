@@ -19,9 +19,9 @@ SEED = int(os.environ.get("MCE_TEST_SEED") or 0) or random.SystemRandom().randra
 NAMES = (b"first", b"second")
 
 
-def _framed(body: bytes, dice: random.Random) -> bytes:
+def _framed(body: bytes, dice: random.Random, *, chunks_too: bool) -> bytes:
     """The end of a head and `body`, by length or in chunks."""
-    if dice.random() < 0.5:
+    if not chunks_too or dice.random() < 0.5:
         return b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
     chunks = b""
     while body:
@@ -35,12 +35,12 @@ def _request(dice: random.Random, number: int) -> tuple[bytes, int, bytes]:
     """A random valid request; the status it must get, and the end of the body."""
     if dice.random() < 0.1:
         return b"GET /ping HTTP/1.1\r\nHost: m\r\n\r\n", 200, b""
-    known = dice.random() < 0.8
+    known = dice.random() < 0.8  # a refusal before the end of a chunked body is the last answer of its connection
     name = dice.choice(NAMES) if known else b"nobody"
     body = b"%d:" % number + dice.choice((b"", b"\r\n", b"GET / HTTP/1.1\r\n\r\n", b"x" * dice.randint(1, 70_000)))
     head = b"POST /invocations HTTP/1.1\r\nHost: m\r\nContent-Type: text/plain\r\n%b: %b\r\n"
     wanted = (200, b"%b(%b)" % (name, body)) if known else (400, b"")
-    return head % (caller.TARGET.encode(), name) + _framed(body, dice), *wanted
+    return head % (caller.TARGET.encode(), name) + _framed(body, dice, chunks_too=known), *wanted
 
 
 def _read_reply(stream: socket.SocketIO) -> tuple[int, bytes]:
