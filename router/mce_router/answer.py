@@ -45,12 +45,12 @@ def piece(chosen: Form, data: bytes) -> bytes:
         data = eventstream.parts(data)
         if chosen is Form.PLAIN_EVENTS:
             return data
-    return b"%x\r\n%b\r\n" % (len(data), data)
+    return headers.chunk(data)
 
 
 def end(chosen: Form) -> bytes:
     """What says that the body is whole."""
-    return b"0\r\n\r\n" if chosen in (Form.CHUNKS, Form.EVENTS) else b""
+    return headers.LAST_CHUNK if chosen in (Form.CHUNKS, Form.EVENTS) else b""
 
 
 def is_until_close(chosen: Form, reply: ReplyHead) -> bool:

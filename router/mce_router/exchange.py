@@ -205,9 +205,9 @@ class Exchange:
         if self._step > 0:
             return
         if self._upstream is not None:
-            self._upstream.write(_chunk(data) if self._request_chunked else data)
+            self._upstream.write(headers.chunk(data) if self._request_chunked else data)
             return
-        self._waiting.append(_chunk(data) if self._request_chunked else data)
+        self._waiting.append(headers.chunk(data) if self._request_chunked else data)
         self._waiting_bytes += len(data)
         if phase is _COLLECTING:
             if self._waiting_bytes > COLLECT_BYTES or not self._hold(len(data)):
@@ -222,9 +222,9 @@ class Exchange:
             self._start_chain()
         elif self._request_chunked and self._phase is _AT_CONTAINER and not self._step:
             if self._upstream is not None:
-                self._upstream.write(_LAST_CHUNK)
+                self._upstream.write(headers.LAST_CHUNK)
             else:
-                self._waiting.append(_LAST_CHUNK)
+                self._waiting.append(headers.LAST_CHUNK)
 
     def flush_request(self) -> None:
         """Sends to the container what came in since the last time."""
@@ -255,7 +255,7 @@ class Exchange:
                 length = self._received
             else:
                 self._request_chunked = True
-                self._waiting = [_chunk(piece) for piece in self._waiting]
+                self._waiting = [headers.chunk(piece) for piece in self._waiting]
         self._step = 0
         now = service.clock()
         self._total_deadline = now + service.total_seconds
@@ -575,7 +575,7 @@ class Exchange:
             told = self._form in (Form.EVENTS, Form.PLAIN_EVENTS) and not self._caller_full
             if told:
                 exception = eventstream.exception(failure)
-                framed = exception if self._form is Form.PLAIN_EVENTS else _chunk(exception)
+                framed = exception if self._form is Form.PLAIN_EVENTS else headers.chunk(exception)
                 self._caller.write(framed + answer.end(self._form))
             self._said_close = close or self._said_close
             self._finish(failure, close=self._said_close, cut=not told)
@@ -660,11 +660,6 @@ class Exchange:
 
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_LAST_CHUNK: Final = b"0\r\n\r\n"
-
-
-def _chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def _cause(failure: Failure | None, *, gone: bool) -> str:

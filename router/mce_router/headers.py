@@ -34,6 +34,9 @@ MEMBERS: Final = {
 }
 """What the service calls each header in an error."""
 
+LENGTH_DIGITS: Final = 15
+"""Of a Content-Length, in either direction: a petabyte; longer numbers overflow in somebody's parser."""
+LAST_CHUNK: Final = b"0\r\n\r\n"
 VISIBLE: Final = re.compile(rb"[\x20-\x7e\t]*")
 """What a value may be made of that goes on, in either direction."""
 
@@ -76,6 +79,11 @@ def trace_lines(traceparent: bytes, tracestate: bytes) -> bytes:
 def status_line(status: int) -> bytes:
     """Status line of a reply that we make."""
     return b"HTTP/1.1 %d %b\r\n" % (status, _REASONS.get(status, b"Error"))
+
+
+def chunk(data: bytes) -> bytes:
+    """`data`, which must not be empty, as one chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def framing(length: int) -> bytes:

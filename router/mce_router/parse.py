@@ -200,8 +200,6 @@ def _trace(found: _Collected, name: bytes, value: bytes) -> None:
         found.tracestate = joined if len(joined) <= _TRACESTATE_BYTES else found.tracestate
 
 
-_LENGTH_DIGITS: Final = 15
-"""A petabyte; longer numbers overflow in somebody's parser."""
 _UNSERVED: Final = frozenset({b"transfer-encoding", b"expect"})
 _CONNECTION: Final = frozenset({b"connection", b"proxy-connection"})
 """llhttp takes the second for the first."""
@@ -222,7 +220,7 @@ def _frame(found: _Collected, name: bytes, value: bytes) -> Refusal | None:
         found.host = True
         legal, rule = _HOST.fullmatch(value) is not None, "Host must be a host name"
     elif name == b"content-length":
-        legal = value.isdigit() and len(value) <= _LENGTH_DIGITS
+        legal = value.isdigit() and len(value) <= header_rules.LENGTH_DIGITS
         rule = "Content-Length must be a plain decimal number"
         found.length = int(value) if legal else 0
     elif name == b"transfer-encoding":

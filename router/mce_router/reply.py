@@ -12,8 +12,6 @@ from mce_router.invocation import CHUNKED, UNTIL_CLOSE, Headers, ReplyHead
 
 BODYLESS: Final = frozenset({204, 304})
 _FIRST_REAL_STATUS: Final = 200
-_LENGTH_DIGITS: Final = 15
-"""A petabyte; longer numbers overflow in somebody's parser."""
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 _RELEVANT: Final = _FRAMING | {b"content-type"} | header_rules.REPLY_PASSED.keys()
 
@@ -79,7 +77,7 @@ def _length(version: str, found: dict[bytes, bytes]) -> int | str:
         return CHUNKED if plain else "a Transfer-Encoding that is not plain chunked of HTTP/1.1"
     if digits is None:
         return UNTIL_CLOSE
-    plain = digits.isdigit() and len(digits) <= _LENGTH_DIGITS
+    plain = digits.isdigit() and len(digits) <= header_rules.LENGTH_DIGITS
     return int(digits) if plain else "a Content-Length that is not a plain number"
 
 

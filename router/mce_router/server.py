@@ -1,8 +1,7 @@
 """The caller's side of a connection: bytes in, exchanges one after another, bytes out.
 
 Requests that a caller pipelines wait in order, and reading stops when a few wait, so that a caller can't make the
-router hold more. Every wait has a limit: the head, the body, the idle time, the reading
-of our answer.
+router hold more. Every wait has a limit: the head, the body, the idle time, the reading of our answer.
 """
 
 import asyncio
