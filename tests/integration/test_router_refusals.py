@@ -468,6 +468,14 @@ def test_a_request_that_comes_in_one_piece_with_another_is_read_as_strictly(benc
     assert len(bench.container.whole) == whole + 1
 
 
+@pytest.mark.parametrize("later", ["other-protocol", "two-spaces"])
+def test_behind_a_chunked_request_too_another_must_begin_as_one_does(bench: Bench, later: str) -> None:
+    whole = len(bench.container.whole)
+    received = caller.raw(bench.router.port, chunked(b"5\r\nhello\r\n0\r\n\r\n") + LATER[later], seconds=1)
+    assert [answer.status for answer in judge.replies(received, closed=True).messages] == [200, 400]
+    assert len(bench.container.whole) == whole + 1
+
+
 _ONE_READ = 65536
 """What is larger comes in several reads; the first ones may be on their way before the fault is seen."""
 _REPLY = b"HTTP/1.1 200 OK\r\n"
