@@ -22,6 +22,9 @@ Quantity = Annotated[
 Hostname = Annotated[str, Field(min_length=1, max_length=wire.NAME_MAX_LENGTH, pattern=wire.NAME_PATTERN)]
 EnvName = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
 ObjectName = Annotated[str, Field(min_length=1, max_length=253)]
+AbsolutePath = Annotated[str, Field(min_length=2, max_length=255, pattern=r"^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$")]
+Free = Annotated[dict[str, Any], Field(json_schema_extra={**PRESERVE})]
+"""As in any pod; the API server of the cluster checks it when the pods are made."""
 LabelMap = Annotated[
     dict[Annotated[str, Field(max_length=317)], Annotated[str, Field(max_length=63)]], Field(max_length=64)
 ]
@@ -110,6 +113,27 @@ class Container(Model):
     max_concurrency: Annotated[
         int, Field(ge=0, le=100_000, description="Invocations in flight per replica; above it 429. 0: no cap.")
     ] = 0
+    shared_memory: Annotated[
+        Quantity, Field(description="Size limit of the container's own /dev/shm, which counts as its memory.")
+    ] = "512Mi"
+    writable_paths: Annotated[
+        tuple[AbsolutePath, ...],
+        Field(
+            max_length=8,
+            description="Folders that get an empty volume of this container's own, such as /opt/ml. "
+            "What the image has there is hidden.",
+        ),
+    ] = ()
+    volume_mounts: Annotated[
+        tuple[Free, ...], Field(max_length=32, description="Mounts of spec.pod.volumes, as in any pod.")
+    ] = ()
+    liveness_probe: Annotated[
+        Free,
+        Field(
+            description="As in any pod. Default: none, since a container that is only busy must not be restarted; "
+            "the router takes one that does not answer /ping out of traffic."
+        ),
+    ] = {}
 
 
 class Limits(Model):
@@ -136,10 +160,99 @@ class Limits(Model):
 
 
 class Rollout(Model):
-    """How a new generation of pods replaces the old one, as a Deployment's rolling update."""
+    """How a new generation of pods replaces the old one, as SageMaker's deployment guardrails name it."""
 
-    max_surge: Annotated[int, Field(ge=0, le=1000)] = 1
-    max_unavailable: Annotated[int, Field(ge=0, le=1000)] = 0
+    strategy: Annotated[
+        Literal["Rolling", "AllAtOnce", "Canary", "Linear"],
+        Field(
+            description="Rolling: by maxSurge and maxUnavailable. AllAtOnce: all new pods beside all old ones. "
+            "Canary: stepPercent of the pods first, then all others. Linear: stepPercent after stepPercent."
+        ),
+    ] = "Rolling"
+    max_surge: Annotated[int, Field(ge=0, le=1000, description="Rolling: pods above spec.replicas.")] = 1
+    max_unavailable: Annotated[int, Field(ge=0, le=1000, description="Rolling: pods below spec.replicas.")] = 0
+    step_percent: Annotated[
+        int,
+        Field(ge=1, le=50, description="Canary (AWS CanarySize, 1-50) and Linear (AWS LinearStepSize, 10-50)."),
+    ] = 10
+    bake_seconds: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=3600,
+            description="How long each new pod serves beside the old ones before it replaces one (AWS "
+            "WaitIntervalInSeconds).",
+        ),
+    ] = 0
+    progress_deadline_seconds: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=86_400,
+            description="How long a rollout may go without progress. 0: the largest startupTimeoutSeconds and 600 s "
+            "for the images. bakeSeconds come on top.",
+        ),
+    ] = 0
+    auto_rollback: Annotated[
+        bool, Field(description="Go back to the last good generation when a new one does not come up.")
+    ] = True
+    max_error_percent: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=100,
+            description="Also go back when more than this share of the new pods' invocations fail with 5xx while "
+            "they bake. Default: not looked at.",
+        ),
+    ] = None
+
+
+class Metric(Model):
+    """One figure that drives the number of replicas."""
+
+    type: Annotated[
+        Literal["InvocationsPerReplica", "ConcurrencyPerReplica", "ContainerCPU"],
+        Field(
+            description="InvocationsPerReplica: invocations per minute (AWS SageMakerVariantInvocationsPerInstance). "
+            "ConcurrencyPerReplica: invocations in flight. Both of the busiest container. "
+            "ContainerCPU: CPU of one container, in percent of its request."
+        ),
+    ]
+    target: Annotated[int | None, Field(ge=1, le=1_000_000, description="Per replica; not for ContainerCPU.")] = None
+    container: Annotated[
+        str, Field(max_length=wire.NAME_MAX_LENGTH, description="ContainerCPU needs it. Else: only this container.")
+    ] = ""
+    target_percent: Annotated[int | None, Field(ge=1, le=1000, description="ContainerCPU only.")] = None
+
+
+class Autoscaling(Model):
+    """Between how many replicas the endpoint moves by itself, and by what (AWS: Application Auto Scaling)."""
+
+    min_replicas: Annotated[int, Field(ge=1, le=1000)] = 1
+    max_replicas: Annotated[int, Field(ge=1, le=1000)]
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1, max_length=8)]
+    scale_in_cooldown_seconds: Annotated[
+        int, Field(ge=0, le=3600, description="The highest demand of this time decides how far it goes down.")
+    ] = 300
+    scale_out_cooldown_seconds: Annotated[
+        int, Field(ge=0, le=3600, description="The lowest demand of this time decides how far it goes up.")
+    ] = 0
+
+
+class Peer(Model):
+    """Who may call: as a peer of a NetworkPolicy; both selectors together mean both."""
+
+    namespace_selector: Annotated[Free | None, Field(description="Namespaces by label; {}: all.")] = None
+    pod_selector: Annotated[Free | None, Field(description="Pods by label; alone: in its own namespace.")] = None
+
+
+class Access(Model):
+    """Who reaches the endpoint over the network, where the cluster enforces NetworkPolicies."""
+
+    from_: Annotated[
+        tuple[Peer, ...],
+        Field(alias="from", max_length=32, description="Default: every pod of the endpoint's own namespace."),
+    ] = ()
 
 
 class Toleration(Model):
@@ -172,6 +285,14 @@ class Pod(Model):
         dict[Annotated[str, Field(max_length=317)], Annotated[str, Field(max_length=4096)]], Field(max_length=64)
     ] = {}
     labels: LabelMap = {}
+    volumes: Annotated[
+        tuple[Free, ...], Field(max_length=32, description="As in any pod; containers mount them by volumeMounts.")
+    ] = ()
+    topology_spread_constraints: Annotated[
+        tuple[Free, ...], Field(max_length=8, description="As in any pod. Default: over the nodes, where possible.")
+    ] = ()
+    priority_class_name: Annotated[str, Field(max_length=253)] = ""
+    runtime_class_name: Annotated[str, Field(max_length=253)] = ""
     security_profile: Annotated[
         Literal["restricted", "baseline"],
         Field(
@@ -188,7 +309,7 @@ class Spec(Model):
         Literal["Direct", "Serial"],
         Field(description="Direct: the caller names one container. Serial: the containers are a chain, in list order."),
     ] = "Serial"
-    replicas: Annotated[int, Field(ge=0, le=1000)] = 1
+    replicas: Annotated[int, Field(ge=0, le=1000, description="Leave it out with autoscaling, which sets it.")] = 1
     containers: Annotated[
         tuple[Container, ...],
         Field(
@@ -203,6 +324,8 @@ class Spec(Model):
     ] = "All"
     limits: Limits = Limits()
     rollout: Rollout = Rollout()
+    autoscaling: Autoscaling | None = None
+    access: Access = Access()
     suspend: Annotated[bool, Field(description="true: no pods, state OutOfService; replicas is kept for later.")] = (
         False
     )

@@ -76,6 +76,55 @@ def _rollout_moves(spec: Spec) -> Iterator[str]:
         yield "spec.rollout"
 
 
+def _linear_steps(spec: Spec) -> Iterator[str]:
+    if spec.rollout.strategy == "Linear" and spec.rollout.step_percent < wire.MIN_LINEAR_STEP_PERCENT:
+        yield "spec.rollout.stepPercent"
+
+
+def _guard_bakes(spec: Spec) -> Iterator[str]:
+    if spec.rollout.max_error_percent is not None and spec.rollout.bake_seconds == 0:
+        yield "spec.rollout.maxErrorPercent"
+
+
+def _scaling_bounds(spec: Spec) -> Iterator[str]:
+    if spec.autoscaling is not None and spec.autoscaling.min_replicas > spec.autoscaling.max_replicas:
+        yield "spec.autoscaling.minReplicas"
+
+
+def _metrics_whole(spec: Spec) -> Iterator[str]:
+    for index, metric in enumerate(spec.autoscaling.metrics if spec.autoscaling else ()):
+        given = (metric.target is not None, metric.target_percent is not None)
+        if given != ((False, True) if metric.type == "ContainerCPU" else (True, False)):
+            yield f"spec.autoscaling.metrics[{index}]"
+
+
+def _metrics_name_containers(spec: Spec) -> Iterator[str]:
+    known = {container.name for container in spec.containers}
+    for index, metric in enumerate(spec.autoscaling.metrics if spec.autoscaling else ()):
+        if metric.container not in (known if metric.type == "ContainerCPU" else known | {""}):
+            yield f"spec.autoscaling.metrics[{index}].container"
+
+
+def _cpu_has_request(spec: Spec) -> Iterator[str]:
+    requested = {container.name for container in spec.containers if "cpu" in container.resources.requests}
+    for index, metric in enumerate(spec.autoscaling.metrics if spec.autoscaling else ()):
+        if metric.type == "ContainerCPU" and metric.container not in requested:
+            yield f"spec.autoscaling.metrics[{index}].container"
+
+
+def _peers_select(spec: Spec) -> Iterator[str]:
+    for index, peer in enumerate(spec.access.from_):
+        if peer.namespace_selector is None and peer.pod_selector is None:
+            yield f"spec.access.from[{index}]"
+
+
+def _writable_apart(spec: Spec) -> Iterator[str]:
+    for index, container in enumerate(spec.containers):
+        paths = container.writable_paths
+        if len(set(paths)) < len(paths) or not {"/tmp", "/dev/shm"}.isdisjoint(paths):  # noqa: S108 - in the container
+            yield f"spec.containers[{index}].writablePaths"
+
+
 def _port_free(spec: Spec) -> Iterator[str]:
     for index, container in enumerate(spec.containers):
         if container.port is not None and _RESERVED_FIRST <= container.port <= _RESERVED_LAST:
@@ -184,6 +233,68 @@ RULES: Final = (
         check=_rollout_moves,
     ),
     Rule(
+        name="linear-steps",
+        scope=Scope.SPEC,
+        cel=f"self.rollout.strategy != 'Linear' || self.rollout.stepPercent >= {wire.MIN_LINEAR_STEP_PERCENT}",
+        field=".rollout.stepPercent",
+        message=f"Linear moves {wire.MIN_LINEAR_STEP_PERCENT} to 50 percent at a time; raise stepPercent, or take "
+        "strategy: Canary",
+        check=_linear_steps,
+    ),
+    Rule(
+        name="guard-bakes",
+        scope=Scope.SPEC,
+        cel="!has(self.rollout.maxErrorPercent) || self.rollout.bakeSeconds > 0",
+        field=".rollout.maxErrorPercent",
+        message="errors are counted while new pods bake; set bakeSeconds, or leave maxErrorPercent out",
+        check=_guard_bakes,
+    ),
+    Rule(
+        name="scaling-bounds",
+        scope=Scope.SPEC,
+        cel="!has(self.autoscaling) || self.autoscaling.minReplicas <= self.autoscaling.maxReplicas",
+        field=".autoscaling",
+        message="minReplicas is above maxReplicas; lower the one or raise the other",
+        check=_scaling_bounds,
+    ),
+    Rule(
+        name="metrics-whole",
+        scope=Scope.SPEC,
+        cel="!has(self.autoscaling) || self.autoscaling.metrics.all(m, m.type == 'ContainerCPU' ? "
+        "has(m.targetPercent) && !has(m.target) : has(m.target) && !has(m.targetPercent))",
+        field=".autoscaling.metrics",
+        message="ContainerCPU needs targetPercent, the other types need target, and not both",
+        check=_metrics_whole,
+    ),
+    Rule(
+        name="metrics-name-containers",
+        scope=Scope.SPEC,
+        cel="!has(self.autoscaling) || self.autoscaling.metrics.all(m, has(m.container) && m.container != '' ? "
+        "self.containers.exists(c, c.name == m.container) : m.type != 'ContainerCPU')",
+        field=".autoscaling.metrics",
+        message="container must be the name of one of spec.containers, and ContainerCPU needs it",
+        check=_metrics_name_containers,
+    ),
+    Rule(
+        name="cpu-has-request",
+        scope=Scope.SPEC,
+        cel="!has(self.autoscaling) || self.autoscaling.metrics.all(m, m.type != 'ContainerCPU' || "
+        "self.containers.exists(c, has(m.container) && c.name == m.container && has(c.resources) && "
+        "has(c.resources.requests) && 'cpu' in c.resources.requests))",
+        field=".autoscaling.metrics",
+        message="targetPercent is in percent of the container's CPU request; give it resources.requests.cpu",
+        check=_cpu_has_request,
+    ),
+    Rule(
+        name="peers-select",
+        scope=Scope.SPEC,
+        cel="!has(self.access) || !has(self.access.from) || "
+        "self.access.from.all(p, has(p.namespaceSelector) || has(p.podSelector))",
+        field=".access.from",
+        message="a peer needs namespaceSelector, podSelector or both; namespaceSelector: {} is every namespace",
+        check=_peers_select,
+    ),
+    Rule(
         name="port-free",
         scope=Scope.CONTAINER,
         cel=f"!has(self.port) || self.port < {_RESERVED_FIRST} || self.port > {_RESERVED_LAST}",
@@ -199,6 +310,15 @@ RULES: Final = (
         field=".env",
         message=f"{' and '.join(RESERVED_ENV)} are set by the operator; leave them out (port: sets the port)",
         check=_env_not_ours,
+    ),
+    Rule(
+        name="writable-apart",
+        scope=Scope.CONTAINER,
+        cel="!has(self.writablePaths) || (self.writablePaths.all(p, p != '/tmp' && p != '/dev/shm') && "
+        "self.writablePaths.all(p, self.writablePaths.exists_one(o, o == p)))",
+        field=".writablePaths",
+        message="each path once; /tmp and /dev/shm are writable anyway",
+        check=_writable_apart,
     ),
     Rule(
         name="requests-within-limits",

@@ -18,6 +18,8 @@ class State(StrEnum):
 
     CREATING = "Creating"
     UPDATING = "Updating"
+    ROLLING_BACK = "RollingBack"
+    UPDATE_ROLLBACK_FAILED = "UpdateRollbackFailed"
     IN_SERVICE = "InService"
     OUT_OF_SERVICE = "OutOfService"
     FAILED = "Failed"
@@ -35,13 +37,21 @@ class Why(StrEnum):
     EXIT = "Exit"
     OOM_KILLED = "OOMKilled"
     PING_TIMEOUT = "PingTimeout"
+    PORT_NOT_BOUND = "PortNotBound"
+    PORT_TAKEN = "PortTaken"
     START_BUDGET = "StartBudget"
     UNSCHEDULABLE = "Unschedulable"
     ADMISSION = "Admission"
+    QUOTA = "Quota"
+    EVICTED = "Evicted"
     APPLY_FAILED = "ApplyFailed"
     NAME_TAKEN = "NameTaken"
     INVALID_SPEC = "InvalidSpec"
     ROLLING_OUT = "RollingOut"
+    RESIZING = "Resizing"
+    ROLLING_BACK = "RollingBack"
+    ROLLED_BACK = "RolledBack"
+    ERROR_RATE = "ErrorRate"
     DEADLINE = "ProgressDeadline"
     SUSPENDED = "Suspended"
     NOT_READY = "NotReady"
@@ -50,11 +60,13 @@ class Why(StrEnum):
 
 
 class ConditionType(StrEnum):
-    """kstatus' three."""
+    """kstatus' three, and two of our own that say more and decide nothing."""
 
     READY = "Ready"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
+    DEGRADED = "Degraded"
+    ROLLED_BACK = "RolledBack"
 
 
 class Condition(Model):
@@ -78,7 +90,32 @@ class ContainerStatus(Model):
     reason: Annotated[str, Field(max_length=64)] = ""
     message: Annotated[str, Field(max_length=2048)] = ""
     last_exit_code: int | None = None
+    last_log_lines: Annotated[
+        str, Field(max_length=2048, description="What it printed last before it ended; secrets are taken out.")
+    ] = ""
     since: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})] = None
+
+
+class RolloutStatus(Model):
+    """How the newest change reaches the pods."""
+
+    method: Annotated[
+        Literal["Rollout", "InPlace", "Rollback"],
+        Field(description="InPlace: CPU or memory of running containers was changed, nothing restarted."),
+    ]
+    updated: Annotated[int, Field(ge=0, description="Pods that have it.")] = 0
+    total: Annotated[int, Field(ge=0)] = 0
+    message: Annotated[str, Field(max_length=1024)] = ""
+
+
+class AutoscalingStatus(Model):
+    """What drives the number of replicas."""
+
+    desired_replicas: Annotated[int, Field(ge=0)] = 0
+    metric: Annotated[str, Field(max_length=64, description="Type of the metric that asked for most.")] = ""
+    container: Annotated[str, Field(max_length=63, description="The container that it is about.")] = ""
+    message: Annotated[str, Field(max_length=1024)] = ""
+    last_scale_time: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})] = None
 
 
 class Status(Model):
@@ -104,6 +141,8 @@ class Status(Model):
             max_length=15, json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
         ),
     ] = ()
+    rollout: RolloutStatus | None = None
+    autoscaling: AutoscalingStatus | None = None
     url: Annotated[str, Field(max_length=512)] = ""
 
 

@@ -50,6 +50,8 @@ MAX_CONTAINER_HEADER_BYTES: Final = 4096
 MAX_MESSAGE_CHARACTERS: Final = 2048
 """Largest Message of an error (botocore: Message max 2048)."""
 INVOCATION_TIMEOUT_SECONDS: Final = 60
+MIN_LINEAR_STEP_PERCENT: Final = 10
+"""Smallest LinearStepSize (developer guide, deployment guardrails)."""
 STARTUP_TIMEOUT_SECONDS: Final = 240
 MIN_STARTUP_TIMEOUT_SECONDS: Final = 60
 MAX_STARTUP_TIMEOUT_SECONDS: Final = 3600

@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
+import aiohttp
 import kopf
 import uvloop
 
@@ -21,6 +22,7 @@ from mce_operator.metrics import Metrics
 from mce_operator.queue import Backoff, Schedule, WorkQueue
 from mce_operator.reconcile import Reconciler
 from mce_operator.resources.router import Setup
+from mce_operator.routers import HttpRouters
 from mce_operator.settings import Settings
 from mce_operator.usage import UsageReader
 from mce_operator.work import work_forever
@@ -34,7 +36,7 @@ _log: Final = logging.getLogger("mce_operator")
 async def run(settings: Settings) -> int:
     """Runs until a signal, or until something breaks that a new process does better; returns the exit status."""
     clock = clocks.system()
-    async with kube.connect(settings.request_timeout_seconds) as api:
+    async with kube.connect(settings.request_timeout_seconds) as api, aiohttp.ClientSession() as session:
         cache, metrics = Cache(), Metrics()
         await sync.fill(api, cache, settings.namespaces)
         backoff = Backoff(first_seconds=settings.backoff_seconds, longest_seconds=settings.max_backoff_seconds)
@@ -48,6 +50,7 @@ async def run(settings: Settings) -> int:
             writer=Writer(api, cache, metrics),
             recorder=Recorder(socket.gethostname(), clock.utc),
             metrics=metrics,
+            routers=HttpRouters(session),
             setup=Setup(image=settings.router_image, arguments=settings.router_arguments, env=settings.router_env),
             utc=clock.utc,
         )

@@ -21,7 +21,7 @@ class Writer:
 
     async def carry_out(self, plan: Plan, observed: Observed) -> tuple[Failure, ...]:
         """Deletes, then applies; the first failure ends it, since later objects need the earlier ones."""
-        for child in plan.deletes:
+        for child in (*plan.orphans, *plan.superfluous):
             try:
                 await self._delete(child.kind, observed, child.uid)
             except ApiError as error:

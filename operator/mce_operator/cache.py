@@ -13,7 +13,14 @@ from mce_operator.key import Key
 
 Object = Mapping[str, Any]
 
-CHILD_KINDS: Final = ("ServiceAccount", "Service", "Deployment")
+CHILD_KINDS: Final = (
+    "ServiceAccount",
+    "NetworkPolicy",
+    "Service",
+    "Deployment",
+    "PodDisruptionBudget",
+    "HorizontalPodAutoscaler",
+)
 """In the order in which they are made."""
 WATCHED_KINDS: Final = (names.KIND, *CHILD_KINDS, "Pod")
 SELECTOR: Final = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY}"
@@ -34,7 +41,15 @@ _METADATA: Final = [
     "annotations",
     "ownerReferences",
 ]
-_POD_STATUS: Final = ("phase", "reason", "message", "conditions", "containerStatuses", "initContainerStatuses")
+_POD_STATUS: Final = (
+    "phase",
+    "reason",
+    "message",
+    "podIP",
+    "conditions",
+    "containerStatuses",
+    "initContainerStatuses",
+)
 
 
 class Cache:

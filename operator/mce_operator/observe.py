@@ -1,5 +1,8 @@
 """The only reader: from the caches, and for what they cannot know from the API server, to one `Observed`."""
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 from mce_api import names
 from mce_kit.kube import ApiError, KubeApi
 from mce_operator import cache as caches
@@ -9,25 +12,16 @@ from mce_operator.key import Key
 from mce_operator.observed import Child, Observed
 
 
-async def observe(api: KubeApi, cache: Cache, key: Key) -> Observed | None:
-    """The endpoint of `key` with its children and pods; None if it is gone.
-
-    The caches hold only what carries our label. Before a child is made for the first time, the API server is asked
-    whether something else has its name: an apply would take it over without a word.
-
-    Raises:
-        ApiError: if the API server does not answer that.
-    """
+def observe(cache: Cache, key: Key) -> Observed | None:
+    """The endpoint of `key` with its children and pods as the caches have them; None if it is gone."""
     document = cache.get(names.KIND, key)
     if document is None:
         return None
-    children = {}
-    for kind in caches.CHILD_KINDS:
-        live = cache.get(kind, key)
-        if live is not None:
-            children[kind] = observed.child(kind, live, live[caches.OWNED])
-        elif (stranger := await _stranger(api, cache, kind, key)) is not None:
-            children[kind] = stranger
+    children = {
+        kind: observed.child(kind, live, live[caches.OWNED])
+        for kind in caches.CHILD_KINDS
+        if (live := cache.get(kind, key)) is not None
+    }
     deployment = cache.get("Deployment", key)
     return Observed(
         key=key,
@@ -36,6 +30,19 @@ async def observe(api: KubeApi, cache: Cache, key: Key) -> Observed | None:
         rollout=observed.rollout(deployment) if deployment else None,
         pods=observed.pods(cache.pods(key)),
     )
+
+
+async def with_strangers(api: KubeApi, cache: Cache, found: Observed, kinds: Iterable[str]) -> Observed:
+    """`found` with what has the name of a child of these kinds, which the caches do not know.
+
+    The caches hold only what carries our label. Before a child is made for the first time, the API server is asked
+    whether something else has its name: an apply would take it over without a word.
+
+    Raises:
+        ApiError: if the API server does not answer that.
+    """
+    strangers = {kind: stranger for kind in kinds if (stranger := await _stranger(api, cache, kind, found.key))}
+    return replace(found, children={**found.children, **strangers}) if strangers else found
 
 
 async def _stranger(api: KubeApi, cache: Cache, kind: str, key: Key) -> Child | None:

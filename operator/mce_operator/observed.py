@@ -26,11 +26,38 @@ class Child:
     controller_kind: str
     """`Kind.group` of its controller; empty: it has none."""
     controller_uid: str
+    annotations: Mapping[str, str]
     hash: str
     """Hash of what was last applied."""
     owned: str
     """The fields that are ours (see `ownership`)."""
     is_deleting: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetReport:
+    """One container as its pod's router sees it (`GET /targets`)."""
+
+    state: str
+    cause: str
+    """Why it is not healthy; a word of the router's closed list."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What one container has been asked since its router started (`GET /metrics`)."""
+
+    invocations: float
+    errors_5xx: float
+    in_flight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterReport:
+    """What one pod's router says; containers by AWS name."""
+
+    targets: Mapping[str, TargetReport] = field(default_factory=dict)
+    traffic: Mapping[str, Traffic] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +110,10 @@ class Pod:
     template: str
     """Hash of the template that it was made from."""
     is_ready: bool
+    ready_changed: datetime | None
+    """Since when that is so."""
+    ip: str
+    """Where its router listens; empty before the pod has a network."""
     is_deleting: bool
     unschedulable: str
     """What the scheduler says, if it found no place."""
@@ -101,6 +132,8 @@ class Observed:
     """By kind."""
     rollout: Rollout | None = None
     pods: tuple[Pod, ...] = ()
+    routers: Mapping[str, RouterReport] = field(default_factory=dict)
+    """By pod name; only of pods that somebody has asked about, and that answered."""
 
     @property
     def uid(self) -> str:
@@ -135,6 +168,7 @@ def child(kind: str, raw: Raw, owned: str) -> Child:
         is_managed=(metadata.get("labels") or {}).get(names.MANAGED_BY_LABEL) == names.MANAGED_BY,
         controller_kind=f"{controller['kind']}.{group}" if controller else "",
         controller_uid=controller.get("uid", ""),
+        annotations=metadata.get("annotations") or {},
         hash=(metadata.get("annotations") or {}).get(names.HASH_ANNOTATION, ""),
         owned=owned,
         is_deleting=bool(metadata.get("deletionTimestamp")),
@@ -164,13 +198,16 @@ def pod(raw: Raw) -> Pod:
     metadata, status = raw["metadata"], raw.get("status") or {}
     conditions = {one["type"]: one for one in status.get("conditions") or ()}
     scheduled = conditions.get("PodScheduled", {})
+    ready = conditions.get("Ready", {})
     unplaced = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
     statuses = (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
     return Pod(
         name=metadata["name"],
         endpoint=(metadata.get("labels") or {}).get(names.ENDPOINT_LABEL, ""),
         template=(metadata.get("annotations") or {}).get(names.HASH_ANNOTATION, ""),
-        is_ready=conditions.get("Ready", {}).get("status") == "True",
+        is_ready=ready.get("status") == "True",
+        ready_changed=_moment(ready.get("lastTransitionTime")),
+        ip=status.get("podIP", ""),
         is_deleting=bool(metadata.get("deletionTimestamp")) or status.get("phase") in {"Failed", "Succeeded"},
         unschedulable=scheduled.get("message", "") if unplaced else "",
         containers={one["name"]: _container(one) for one in statuses},

@@ -1,16 +1,12 @@
-"""What should exist, and what has to be written for it. Pure: (endpoint, observed) to `Plan`, no clock, no I/O."""
+"""What should exist, and what has to be written for it. Pure: (wanted, observed) to `Plan`, no clock, no I/O."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mce_api import names
-from mce_api.endpoint import MultiContainerEndpoint
 from mce_operator import ownership
 from mce_operator.observed import Child, Observed
-from mce_operator.resources.deployment import deployment
 from mce_operator.resources.meta import K8sObject
-from mce_operator.resources.router import Setup
-from mce_operator.resources.service import service
-from mce_operator.resources.service_account import service_account
 
 _OUR_KIND = f"{names.KIND}.{names.GROUP}"
 
@@ -19,13 +15,13 @@ _OUR_KIND = f"{names.KIND}.{names.GROUP}"
 class Plan:
     """The writes of one pass, in order."""
 
-    template: str = ""
-    """Hash of the wanted pod template: tells which pods are of the present generation."""
     is_applied: bool = False
     """Whether the live Deployment is the wanted one already."""
     applies: tuple[K8sObject, ...] = ()
-    deletes: tuple[Child, ...] = ()
-    """Children of an endpoint that had this name before; the pass is repeated when they are gone."""
+    orphans: tuple[Child, ...] = ()
+    """Children of an endpoint that had this name before: deleted; the pass is repeated when they are gone."""
+    superfluous: tuple[Child, ...] = ()
+    """Children that the endpoint no longer wants: deleted."""
     taken: tuple[Child, ...] = ()
     """Objects that are somebody else's; while there is one, nothing is written."""
 
@@ -41,21 +37,35 @@ class Failure:
     """The namespace is going away: no use to try again."""
 
 
-def plan(endpoint: MultiContainerEndpoint, observed: Observed, setup: Setup) -> Plan:
-    """The plan for a valid endpoint."""
-    wanted = (service_account(endpoint), service(endpoint), deployment(endpoint, setup))
-    template = wanted[-1]["spec"]["template"]["metadata"]["annotations"][names.HASH_ANNOTATION]
-    taken = tuple(child for child in observed.children.values() if _is_foreign(child))
+def plan(wanted: Sequence[K8sObject], observed: Observed) -> Plan:
+    """What turns the observed children into the wanted ones; `desired` says which those are."""
+    kinds = {built["kind"] for built in wanted}
+    taken = tuple(child for child in observed.children.values() if child.kind in kinds and _is_foreign(child))
     orphans = tuple(child for child in observed.children.values() if _is_orphan(child, observed.uid))
+    superfluous = tuple(
+        child
+        for child in observed.children.values()
+        if child.kind not in kinds and _is_own(child, observed.uid) and not child.is_deleting
+    )
+    deployment = next(built for built in wanted if built["kind"] == "Deployment")
     live = observed.children.get("Deployment")
-    applied = live is not None and live not in orphans and not _differs(wanted[-1], live) and not live.is_deleting
+    applied = live is not None and live not in orphans and not _differs(deployment, live) and not live.is_deleting
     if taken:
-        return Plan(template=template, is_applied=applied, taken=taken)
+        return Plan(is_applied=applied, taken=taken)
     gone = {child.kind for child in orphans}
     applies = tuple(
         built for built in wanted if built["kind"] not in gone and _differs(built, observed.children.get(built["kind"]))
     )
-    return Plan(template=template, is_applied=applied, applies=applies, deletes=orphans)
+    return Plan(is_applied=applied, applies=applies, orphans=orphans, superfluous=superfluous)
+
+
+def creations(plan_: Plan, observed: Observed) -> tuple[str, ...]:
+    """Kinds of the objects that the plan would make for the first time."""
+    return tuple(built["kind"] for built in plan_.applies if built["kind"] not in observed.children)
+
+
+def _is_own(child: Child, uid: str) -> bool:
+    return not _is_foreign(child) and child.controller_uid == uid
 
 
 def _is_foreign(child: Child) -> bool:

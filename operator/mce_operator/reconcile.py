@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -14,12 +14,15 @@ from mce_operator import plan as plans
 from mce_operator import status as statuses
 from mce_operator.apply import Writer
 from mce_operator.cache import Cache
+from mce_operator.decisions import decide, to_ask
+from mce_operator.desired import desired
 from mce_operator.events import Recorder
 from mce_operator.key import Key
 from mce_operator.metrics import Metrics
-from mce_operator.observe import observe
+from mce_operator.observe import observe, with_strangers
 from mce_operator.observed import Observed
 from mce_operator.resources.router import Setup
+from mce_operator.routers import Routers
 from mce_operator.status import Situation
 from mce_operator.verdict import verdict
 
@@ -41,7 +44,7 @@ DONE: Final = Outcome(is_settled=True)
 class Reconciler:
     """The pass, with what it needs."""
 
-    def __init__(  # noqa: PLR0913 - the composition root hands over six collaborators
+    def __init__(  # noqa: PLR0913 - the composition root hands over what a pass needs
         self,
         *,
         api: KubeApi,
@@ -49,6 +52,7 @@ class Reconciler:
         writer: Writer,
         recorder: Recorder,
         metrics: Metrics,
+        routers: Routers,
         setup: Setup,
         utc: Callable[[], datetime],
     ) -> None:
@@ -57,6 +61,7 @@ class Reconciler:
         self._writer = writer
         self._recorder = recorder
         self._metrics = metrics
+        self._routers = routers
         self._setup = setup
         self._utc = utc
 
@@ -66,7 +71,7 @@ class Reconciler:
         Raises:
             ApiError: if the API server could not be read, or would not take the status.
         """
-        observed = await observe(self._api, self._cache, key)
+        observed = observe(self._cache, key)
         if observed is None:
             self._metrics.endpoint_gone(key)
             return DONE
@@ -81,14 +86,22 @@ class Reconciler:
         return await self._pursue(endpoint, observed)
 
     async def _pursue(self, endpoint: MultiContainerEndpoint, observed: Observed) -> Outcome:
-        plan = plans.plan(endpoint, observed, self._setup)
+        if asked := to_ask(observed, self._utc()):
+            observed = replace(observed, routers=await self._routers.ask(asked))
+        decisions = decide(endpoint, observed, self._setup, self._utc())
+        wanted = desired(endpoint, decisions)
+        plan = plans.plan(wanted, observed)
+        if created := plans.creations(plan, observed):
+            observed = await with_strangers(self._api, self._cache, observed, created)
+            plan = plans.plan(wanted, observed)
         failures = await self._writer.carry_out(plan, observed)
         now = self._utc()
         situation = Situation(
             endpoint=endpoint,
             observed=observed,
+            decisions=decisions,
             plan=plan,
-            verdict=verdict(endpoint, observed, plan.template, self._setup.image, now),
+            verdict=verdict(endpoint, observed, decisions.revision.template, self._setup.image, now),
             failures=failures,
         )
         await self._publish(observed, statuses.status(situation, now))
@@ -96,7 +109,7 @@ class Reconciler:
             _log.warning("write refused", extra={"endpoint": "/".join(observed.key), "failure": failure.message})
         hopeless = any(failure.is_terminating for failure in failures)
         return Outcome(
-            is_settled=hopeless or not (failures or plan.deletes),
+            is_settled=hopeless or not (failures or plan.orphans),
             look_again_seconds=statuses.look_again(situation, now),
         )
 

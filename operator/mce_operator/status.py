@@ -15,6 +15,7 @@ from mce_api import names, rules
 from mce_api.endpoint import MultiContainerEndpoint, Spec
 from mce_api.status import Condition, ConditionType, State, Status, Why, merged
 from mce_operator import symptoms
+from mce_operator.decisions import Decisions
 from mce_operator.observed import Child, Observed, Rollout
 from mce_operator.plan import Failure, Plan
 from mce_operator.resources.deployment import deadline_seconds, replicas
@@ -33,6 +34,7 @@ class Situation:
 
     endpoint: MultiContainerEndpoint
     observed: Observed
+    decisions: Decisions
     plan: Plan
     verdict: Verdict
     failures: Sequence[Failure] = ()
@@ -162,7 +164,7 @@ def _finding(situation: Situation) -> Finding:
         failure = situation.failures[0]
         text = f"{failure.kind} {failure.name} cannot be written: {failure.message}"
         return _moving(situation, Why.APPLY_FAILED, text)
-    if plan.deletes:
+    if plan.orphans:
         return _moving(situation, Why.PENDING, "what an earlier endpoint of this name left behind is being deleted")
     if observed.rollout is None or not plan.is_applied or not observed.rollout.is_current:
         return _underway(situation)

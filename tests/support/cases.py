@@ -39,6 +39,33 @@ GOOD = [
         id="env",
     ),
     pytest.param(document(rollout={"maxSurge": 0, "maxUnavailable": 1}), id="rollout-without-surge"),
+    pytest.param(document(rollout={"strategy": "Canary", "stepPercent": 5}), id="canary"),
+    pytest.param(
+        document(rollout={"strategy": "Linear", "bakeSeconds": 60, "maxErrorPercent": 0}), id="linear-guarded"
+    ),
+    pytest.param(
+        document(
+            containers=[container("a", resources={"requests": {"cpu": "100m"}}), container("b")],
+            autoscaling={"maxReplicas": 4, "metrics": [
+                {"type": "InvocationsPerReplica", "target": 100},
+                {"type": "ConcurrencyPerReplica", "target": 2, "container": "b"},
+                {"type": "ContainerCPU", "container": "a", "targetPercent": 70},
+            ]},
+        ),
+        id="autoscaling",
+    ),
+    pytest.param(
+        document(access={"from": [{"namespaceSelector": {}}, {"podSelector": {"matchLabels": {"a": "b"}}}]}),
+        id="access",
+    ),
+    pytest.param(
+        document(
+            containers=[container("a", writablePaths=["/opt/ml", "/var/cache/x"], sharedMemory="1Gi",
+                volumeMounts=[{"name": "data", "mountPath": "/data"}], livenessProbe={"tcpSocket": {"port": 8080}})],
+            pod={"volumes": [{"name": "data", "emptyDir": {}}], "priorityClassName": "high"},
+        ),
+        id="volumes",
+    ),
     pytest.param(document(pod={"nodeSelector": {"disk": "ssd"}, "securityProfile": "baseline"}), id="pod"),
 ]  # fmt: skip
 
@@ -75,6 +102,39 @@ BAD = [
     pytest.param(document(containers=[container("a", startupTimeoutSeconds=59)]), "startupTimeout", id="start-short"),
     pytest.param(document(containers=[container("a", startupTimeoutSeconds=3601)]), "startupTimeout", id="start-long"),
     pytest.param(document(rollout={"maxSurge": 0, "maxUnavailable": 0}), "both 0", id="rollout-stuck"),
+    pytest.param(document(rollout={"strategy": "BlueGreen"}), "strategy", id="rollout-strategy"),
+    pytest.param(document(rollout={"strategy": "Linear", "stepPercent": 9}), "10 to 50 percent", id="linear-step"),
+    pytest.param(document(rollout={"maxErrorPercent": 5}), "set bakeSeconds", id="guard-without-bake"),
+    pytest.param(
+        document(autoscaling={"minReplicas": 3, "maxReplicas": 2, "metrics": [
+            {"type": "ConcurrencyPerReplica", "target": 1}]}),
+        "above maxReplicas",
+        id="scaling-bounds",
+    ),
+    pytest.param(document(autoscaling={"maxReplicas": 2, "metrics": []}), "metrics", id="scaling-without-metric"),
+    pytest.param(
+        document(autoscaling={"maxReplicas": 2, "metrics": [{"type": "ConcurrencyPerReplica", "targetPercent": 1}]}),
+        "not both",
+        id="metric-without-target",
+    ),
+    pytest.param(
+        document(autoscaling={"maxReplicas": 2, "metrics": [
+            {"type": "ConcurrencyPerReplica", "target": 1, "container": "nobody"}]}),
+        "name of one of spec.containers",
+        id="metric-of-nobody",
+    ),
+    pytest.param(
+        document(autoscaling={"maxReplicas": 2, "metrics": [
+            {"type": "ContainerCPU", "targetPercent": 1, "container": "a"}]}),
+        "resources.requests.cpu",
+        id="cpu-without-request",
+    ),
+    pytest.param(document(access={"from": [{}]}), "needs namespaceSelector", id="peer-empty"),
+    pytest.param(document(containers=[container("a", writablePaths=["/tmp"])]), "writable anyway", id="writable-tmp"),
+    pytest.param(
+        document(containers=[container("a", writablePaths=["/a", "/a"])]), "each path once", id="writable-twice"
+    ),
+    pytest.param(document(containers=[container("a", writablePaths=["/a/../b"])]), "writablePaths", id="writable-dots"),
     pytest.param(document(replicas=-1), "replicas", id="replicas-negative"),
     pytest.param(document(name="Mnist"), "name", id="endpoint-upper-case"),
     pytest.param(document(name="1mnist"), "name", id="endpoint-digit-first"),

@@ -5,7 +5,7 @@ from mce_api.endpoint import MultiContainerEndpoint
 from mce_operator.resources import meta
 
 
-def service(endpoint: MultiContainerEndpoint) -> meta.K8sObject:
+def service(endpoint: MultiContainerEndpoint, *, publish_not_ready: bool = False) -> meta.K8sObject:
     """The wanted Service. The cluster assigns its address, so that is not ours to apply."""
     return meta.hashed(
         {
@@ -14,6 +14,7 @@ def service(endpoint: MultiContainerEndpoint) -> meta.K8sObject:
             "metadata": meta.metadata(endpoint),
             "spec": {
                 "type": "ClusterIP",
+                "publishNotReadyAddresses": publish_not_ready,
                 "selector": names.selector_labels(endpoint.metadata.name),
                 "ports": [
                     {

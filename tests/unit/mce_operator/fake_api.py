@@ -2,10 +2,12 @@
 
 import copy
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mce_api import names
 from mce_kit.kube import ApiError, Listing, Object
+from mce_operator.observed import Pod, RouterReport
 
 Address = tuple[str, str, str]
 
@@ -104,3 +106,13 @@ def fields(body: Any) -> dict[str, Any]:
             if all(key in one for one in body for key in keys):
                 return {f"k:{json.dumps({key: one[key] for key in keys})}": {".": {}, **fields(one)} for one in body}
     return {}
+
+
+class FakeRouters:
+    """Implements `mce_operator.routers.Routers`: answers what it was given."""
+
+    def __init__(self, reports: Mapping[str, RouterReport] | None = None) -> None:
+        self.reports = reports or {}
+
+    async def ask(self, pods: Iterable[Pod]) -> Mapping[str, RouterReport]:
+        return {pod.name: self.reports[pod.name] for pod in pods if pod.name in self.reports}

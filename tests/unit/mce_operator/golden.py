@@ -1,4 +1,4 @@
-"""The objects of some endpoints as YAML. `python tests/unit/mce_operator/golden.py` writes the files anew.
+"""The objects of some endpoints as YAML. `PYTHONPATH=tests python -m unit.mce_operator.golden` writes the files anew.
 
 What changes in a file changes on every cluster at the next start of the operator: read the diff before committing it.
 """
@@ -9,13 +9,9 @@ from typing import Any
 import yaml
 
 from mce_api import validation
-from mce_operator.resources.deployment import deployment
-from mce_operator.resources.router import Setup
-from mce_operator.resources.service import service
-from mce_operator.resources.service_account import service_account
+from unit.mce_operator import objects
 
 FOLDER = Path(__file__).parent / "testdata"
-ROUTER_IMAGE = "localhost/mce/router:0.1.0"
 
 
 class _Dumper(yaml.SafeDumper):
@@ -32,8 +28,7 @@ def cases() -> list[str]:
 def rendered(case: str) -> str:
     document: dict[str, Any] = yaml.safe_load((FOLDER / f"{case}.in.yaml").read_text())
     endpoint = validation.endpoint(document)
-    built = [service_account(endpoint), service(endpoint), deployment(endpoint, Setup(image=ROUTER_IMAGE))]
-    return yaml.dump_all(built, Dumper=_Dumper, sort_keys=False, width=120)
+    return yaml.dump_all(objects.wanted(endpoint), Dumper=_Dumper, sort_keys=False, width=120)
 
 
 def stored(case: str) -> str:

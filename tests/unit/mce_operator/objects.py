@@ -4,8 +4,12 @@ from typing import Any
 
 from mce_api import names, validation
 from mce_api.endpoint import MultiContainerEndpoint
+from mce_operator.decisions import Decisions
+from mce_operator.desired import desired
 from mce_operator.resources.deployment import deployment
+from mce_operator.resources.meta import K8sObject
 from mce_operator.resources.router import Setup
+from mce_operator.rollout import Revision
 
 ROUTER_IMAGE = "localhost/mce/router:0.1.0"
 ROUTER = Setup(image=ROUTER_IMAGE)
@@ -39,6 +43,16 @@ def endpoint(*containers: dict[str, Any], **spec: Any) -> MultiContainerEndpoint
 def template_hash(made: MultiContainerEndpoint) -> str:
     built = deployment(made, ROUTER)
     return str(built["spec"]["template"]["metadata"]["annotations"][names.HASH_ANNOTATION])
+
+
+def decisions(made: MultiContainerEndpoint, **changes: Any) -> Decisions:
+    """What is decided of a healthy endpoint."""
+    return Decisions(**{"revision": Revision(deployment=deployment(made, ROUTER)), **changes})
+
+
+def wanted(made: MultiContainerEndpoint) -> tuple[K8sObject, ...]:
+    """Its children."""
+    return desired(made, decisions(made))
 
 
 def running(name: str, *, since: str = "2026-01-01T00:00:00Z", up: bool = True, **more: Any) -> dict[str, Any]:

@@ -9,17 +9,12 @@ from mce_operator import plan as plans
 from mce_operator.key import Key
 from mce_operator.observed import Child, Observed
 from mce_operator.plan import Plan
-from mce_operator.resources.deployment import deployment
-from mce_operator.resources.service import service
-from mce_operator.resources.service_account import service_account
 from unit.mce_operator import objects
 from unit.mce_operator.fake_api import fields
 
 ENDPOINT = objects.endpoint()
-BUILT = {
-    built["kind"]: built
-    for built in (service_account(ENDPOINT), service(ENDPOINT), deployment(ENDPOINT, objects.ROUTER))
-}
+WANTED = objects.wanted(ENDPOINT)
+BUILT = {built["kind"]: built for built in WANTED}
 OURS = f"{names.KIND}.{names.GROUP}"
 
 
@@ -31,6 +26,7 @@ def live(kind: str, **changes: Any) -> Child:
         is_managed=True,
         controller_kind=OURS,
         controller_uid=objects.UID,
+        annotations={},
         hash=BUILT[kind]["metadata"]["annotations"][names.HASH_ANNOTATION],
         owned=json.dumps([fields(BUILT[kind])]),
         is_deleting=False,
@@ -50,7 +46,7 @@ def without(kind: str, *path: str) -> str:
 def planned(*children: Child) -> Plan:
     present = {child.kind: child for child in children}
     observed = Observed(key=Key("team-a", "mnist"), document=objects.document(), children=present)
-    return plans.plan(ENDPOINT, observed, objects.ROUTER)
+    return plans.plan(WANTED, observed)
 
 
 ALL = ("ServiceAccount", "Service", "Deployment")
@@ -83,13 +79,13 @@ def test_only_what_differs_is_applied(changed: dict[str, dict[str, Any] | None],
     children = [live(kind, **(changed.get(kind) or {})) for kind in ALL if changed.get(kind, {}) is not None]
     found = planned(*children)
     assert tuple(built["kind"] for built in found.applies) == applies
-    assert (found.deletes, found.taken) == ((), ())
+    assert (found.orphans, found.superfluous, found.taken) == ((), (), ())
 
 
 def test_a_child_of_an_earlier_owner_is_deleted_and_not_applied_over() -> None:
     orphan = live("Deployment", controller_uid="dead")
     found = planned(live("ServiceAccount"), orphan)
-    assert found.deletes == (orphan,)
+    assert found.orphans == (orphan,)
     assert [built["kind"] for built in found.applies] == ["Service"]
     assert not found.is_applied
 
@@ -107,10 +103,17 @@ def test_a_child_of_an_earlier_owner_is_deleted_and_not_applied_over() -> None:
 def test_nothing_is_written_while_a_name_is_taken(stranger: dict[str, Any]) -> None:
     taken = live("Service", **stranger)
     found = planned(taken)
-    assert (found.taken, found.applies, found.deletes) == ((taken,), (), ())
+    assert (found.taken, found.applies, found.orphans, found.superfluous) == ((taken,), (), (), ())
 
 
 def test_the_deployment_counts_as_applied_only_when_it_is_the_wanted_one() -> None:
     assert planned(*(live(kind) for kind in ALL)).is_applied
     assert not planned(live("ServiceAccount"), live("Service")).is_applied
     assert not planned(live("Deployment", hash="old")).is_applied
+
+
+def test_a_child_that_is_no_longer_wanted_is_deleted_if_it_is_ours_and_else_left_alone() -> None:
+    ours = dataclasses.replace(live("Service"), kind="PodDisruptionBudget")
+    theirs = dataclasses.replace(ours, kind="NetworkPolicy", is_managed=False, controller_kind="", controller_uid="")
+    found = planned(*(live(kind) for kind in ALL), ours, theirs)
+    assert (found.superfluous, found.applies, found.taken) == ((ours,), (), ())

@@ -17,7 +17,7 @@ from mce_operator.key import Key
 from mce_operator.metrics import Metrics
 from mce_operator.reconcile import Outcome, Reconciler
 from unit.mce_operator import objects
-from unit.mce_operator.fake_api import FakeApi
+from unit.mce_operator.fake_api import FakeApi, FakeRouters
 
 KEY = Key("team-a", "mnist")
 FIRST = [("apply", "ServiceAccount"), ("apply", "Service"), ("apply", "Deployment"), ("status", names.KIND)]
@@ -40,6 +40,7 @@ class Cluster:
             writer=Writer(self.api, self.cache, self.metrics),
             recorder=Recorder("test", utc),
             metrics=self.metrics,
+            routers=FakeRouters(),
             setup=objects.ROUTER,
             utc=utc,
         )

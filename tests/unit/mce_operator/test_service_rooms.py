@@ -11,6 +11,7 @@ import pytest
 from mce_api import names
 from mce_kit import tasks
 from mce_kit.kube import ApiError, Connection
+from mce_operator import cache as caches
 from mce_operator import handlers, hostnames, server
 from mce_operator.cache import SELECTOR, Cache
 from mce_operator.key import Key
@@ -61,7 +62,7 @@ async def test_events_feed_the_cache_and_the_queue_and_nothing_else() -> None:
 
     made = handlers.registry(cache, queue, connection, lambda: datetime(2026, 1, 1, tzinfo=UTC))
     heard: dict[str, Any] = {str(one.id): one.fn for one in made._watching.get_all_handlers()}
-    assert len(heard) == 5
+    assert len(heard) == len(caches.WATCHED_KINDS)
     await heard[f"{names.KIND}-heard"](event={"type": None, "object": objects.document()})
     assert (queue.depth, len(list(cache.endpoints()))) == (1, 1)
     await heard[f"{names.KIND}-heard"](event={"type": "DELETED", "object": objects.document()})

@@ -48,10 +48,11 @@ def situation(  # one endpoint with one container, unless said otherwise
         rollout=parsed.rollout(live) if deployment is not None else None,
         pods=parsed.pods(raw),
     )
-    made = Plan(**{"template": template, "is_applied": deployment is not None, **(plan or {})})
+    made = Plan(**{"is_applied": deployment is not None, **(plan or {})})
     return Situation(
         endpoint=endpoint,
         observed=observed,
+        decisions=objects.decisions(endpoint),
         plan=made,
         verdict=verdict(endpoint, observed, template, objects.ROUTER_IMAGE, now),
         failures=failures,
@@ -389,6 +390,7 @@ def test_a_taken_name_is_told_with_the_two_ways_out_and_looked_at_again() -> Non
         is_managed=False,
         controller_kind="",
         controller_uid="",
+        annotations={},
         hash="",
         owned="[]",
         is_deleting=False,
@@ -429,5 +431,5 @@ def test_pods_of_other_generations_and_dying_ones_do_not_count() -> None:
     old = dataclasses.replace(case.observed.pods[0], template="old")
     dying = dataclasses.replace(case.observed.pods[0], is_deleting=True)
     observed = dataclasses.replace(case.observed, pods=(old, dying))
-    found = verdict(case.endpoint, observed, case.plan.template, objects.ROUTER_IMAGE, NOW)
+    found = verdict(case.endpoint, observed, case.decisions.revision.template, objects.ROUTER_IMAGE, NOW)
     assert found.containers[0].ready == 0

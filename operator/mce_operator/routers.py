@@ -1,0 +1,88 @@
+"""What the routers of running pods say of themselves: /targets and /metrics, bounded in time and size."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, Final, Protocol
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from mce_api import names
+from mce_operator.observed import Pod, RouterReport, TargetReport, Traffic
+
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=2)
+_MOST_BYTES: Final = 1 << 20
+_MOST_AT_ONCE: Final = 16
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Routers(Protocol):
+    """Whoever can ask routers."""
+
+    async def ask(self, pods: Iterable[Pod]) -> Mapping[str, RouterReport]:
+        """Reports by pod name; a pod whose router does not answer properly is left out."""
+
+
+class HttpRouters:
+    """`Routers` over HTTP, straight to the pods' addresses."""
+
+    def __init__(self, session: aiohttp.ClientSession, port: int = names.ROUTER_ADMIN_PORT) -> None:
+        self._port = port
+        self._session = session
+        self._free = asyncio.Semaphore(_MOST_AT_ONCE)
+
+    async def ask(self, pods: Iterable[Pod]) -> Mapping[str, RouterReport]:
+        """See `Routers`."""
+        asked = [pod for pod in pods if pod.ip]
+        reports = await asyncio.gather(*(self._one(pod) for pod in asked))
+        return {pod.name: report for pod, report in zip(asked, reports, strict=True) if report is not None}
+
+    async def _one(self, pod: Pod) -> RouterReport | None:
+        host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
+        try:
+            async with self._free:
+                targets = await self._get(f"http://{host}:{self._port}/targets")
+                metrics = await self._get(f"http://{host}:{self._port}/metrics")
+            return RouterReport(targets=_targets(json.loads(targets)), traffic=_traffic(metrics.decode()))
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
+            _log.debug("router does not answer", extra={"pod": pod.name, "error": repr(error)[:200]})
+            return None
+
+    async def _get(self, url: str) -> bytes:
+        async with self._session.get(url, timeout=_TIMEOUT, allow_redirects=False) as response:
+            body = await response.content.read(_MOST_BYTES)
+            while chunk := await response.content.read(_MOST_BYTES - len(body) + 1):
+                body += chunk
+                if len(body) > _MOST_BYTES:
+                    raise ValueError(f"{url}: more than {_MOST_BYTES} bytes")
+            if response.status != HTTPStatus.OK:
+                raise ValueError(f"{url}: status {response.status}")
+            return body
+
+
+def _targets(page: Mapping[str, Any]) -> dict[str, TargetReport]:
+    return {
+        str(one["name"]): TargetReport(state=str(one["state"]), cause=str(one.get("cause", "")))
+        for one in page["targets"]
+    }
+
+
+_SERIES: Final = {
+    ("mce_container_invocations_total", ""): "invocations",
+    ("mce_container_errors_total", "5xx"): "errors_5xx",
+    ("mce_inflight", ""): "in_flight",
+}
+
+
+def _traffic(page: str) -> dict[str, Traffic]:
+    found: dict[str, dict[str, float]] = {}
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            field = _SERIES.get((sample.name, sample.labels.get("class", "")))
+            if field is not None:
+                found.setdefault(sample.labels["container"], dict.fromkeys(_SERIES.values(), 0.0))[field] = sample.value
+    return {name: Traffic(**values) for name, values in found.items()}

@@ -1,0 +1,71 @@
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from mce_operator import observed as parsed
+from mce_operator.observed import RouterReport, TargetReport, Traffic
+from mce_operator.routers import HttpRouters
+from unit.mce_operator import objects
+
+POD = dataclasses.replace(parsed.pod(objects.pod("t", objects.running("a"))), ip="127.0.0.1")
+METRICS = """# TYPE mce_container_invocations counter
+mce_container_invocations_total{container="a",endpoint="e"} 7
+# TYPE mce_container_errors counter
+mce_container_errors_total{container="a",class="4xx"} 3
+mce_container_errors_total{container="a",class="5xx"} 2
+# TYPE mce_inflight gauge
+mce_inflight{container="a"} 1
+"""
+TARGETS = '{"targets":[{"name":"a","state":"Unhealthy","cause":"PortNotBound"}]}'
+
+
+@asynccontextmanager
+async def router(targets: str, metrics: str) -> AsyncIterator[HttpRouters]:
+    async def page(request: web.Request) -> web.Response:
+        return web.Response(text=targets if request.path == "/targets" else metrics)
+
+    app = web.Application()
+    app.router.add_get("/{path}", page)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port: Any = runner.addresses[0][1]
+    async with aiohttp.ClientSession() as session:
+        yield HttpRouters(session, port)
+    await runner.cleanup()
+
+
+async def test_a_report_has_each_containers_state_and_traffic() -> None:
+    async with router(TARGETS, METRICS) as routers:
+        found = await routers.ask([POD])
+    assert found == {
+        POD.name: RouterReport(
+            targets={"a": TargetReport(state="Unhealthy", cause="PortNotBound")},
+            traffic={"a": Traffic(invocations=7, errors_5xx=2, in_flight=1)},
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("targets", "metrics"),
+    [
+        pytest.param("[", METRICS, id="no JSON"),
+        pytest.param('{"targets":[{}]}', METRICS, id="no name"),
+        pytest.param(TARGETS, "mce_inflight 1\n", id="no container"),
+        pytest.param(TARGETS, "x" * (1 << 20) + "\n", id="endless"),
+    ],
+)
+async def test_a_router_that_talks_nonsense_is_left_out(targets: str, metrics: str) -> None:
+    async with router(targets, metrics) as routers:
+        assert await routers.ask([POD]) == {}
+
+
+async def test_a_pod_without_an_address_or_without_a_router_is_left_out() -> None:
+    async with aiohttp.ClientSession() as session:
+        nobody = dataclasses.replace(POD, name="nobody", ip="127.0.0.1")
+        assert await HttpRouters(session).ask([dataclasses.replace(POD, ip=""), nobody]) == {}
