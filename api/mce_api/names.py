@@ -25,6 +25,7 @@ VARIANT_LABEL: Final = f"{GROUP}/variant"
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "mce-operator"
 HASH_ANNOTATION: Final = f"{GROUP}/hash"
+TEMPLATE_ANNOTATION: Final = f"{GROUP}/template"
 TABLE_ANNOTATION: Final = f"{GROUP}/route-table"
 CONTAINERS_ANNOTATION: Final = f"{GROUP}/containers"
 

@@ -1,6 +1,8 @@
 """The only writer: server-side apply, deletion, status. Failures come back as values; answers go into the cache."""
 
-from typing import Any
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any, Final
 
 from mce_api import names
 from mce_kit.kube import ApiError, KubeApi
@@ -8,7 +10,11 @@ from mce_operator.cache import Cache
 from mce_operator.metrics import Metrics
 from mce_operator.observed import Observed
 from mce_operator.plan import Failure, Plan
+from mce_operator.resize import Patch
 from mce_operator.resources.meta import K8sObject
+
+_REFUSALS: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY})
+_OUTDATED: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 
 
 class Writer:
@@ -47,6 +53,24 @@ class Writer:
         answer = await self._api.apply(built)
         self._metrics.written(built["kind"], "apply")
         self._cache.put(built["kind"], answer)
+
+    async def patch(self, patches: Iterable[Patch], observed: Observed) -> str:
+        """Patches what is not ours to apply; returns why the API server refused one, or nothing.
+
+        Raises:
+            ApiError: if it did not answer properly.
+        """
+        for patch in patches:
+            try:
+                await self._api.patch(patch.kind, observed.key.namespace, patch.name, patch.body, patch.subresource)
+            except ApiError as error:
+                if error.status in _REFUSALS:
+                    return error.message
+                if error.status in _OUTDATED:
+                    continue  # gone or changed since it was read: the next pass decides anew
+                raise
+            self._metrics.written(patch.kind, patch.subresource or "patch")
+        return ""
 
     async def status(self, observed: Observed, status: dict[str, Any]) -> bool:
         """Writes the status of that very endpoint; False if it is gone or another one by now.

@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from mce_api.endpoint import MultiContainerEndpoint
-from mce_operator import rollout
+from mce_operator import resize, rollout
 from mce_operator.observed import Observed, Pod
+from mce_operator.resize import Resizing
 from mce_operator.resources.router import Setup
 from mce_operator.rollout import Revision
 
@@ -17,6 +18,8 @@ class Decisions:
 
     revision: Revision
     """What the pods run."""
+    resizing: Resizing
+    """How they come to run it."""
     publish_not_ready: bool = False
     """Whether the Service sends traffic to pods that are not ready, too."""
 
@@ -39,4 +42,5 @@ def _has_silent(pod: Pod, now: datetime) -> bool:
 
 def decide(endpoint: MultiContainerEndpoint, observed: Observed, setup: Setup, now: datetime) -> Decisions:
     """The decisions for a valid endpoint."""
-    return Decisions(revision=rollout.revision(endpoint, observed, setup, now))
+    revision = rollout.revision(endpoint, observed, setup, now)
+    return Decisions(revision=revision, resizing=resize.resizing(revision.deployment, observed, now))

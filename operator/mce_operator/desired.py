@@ -12,5 +12,5 @@ def desired(endpoint: MultiContainerEndpoint, decisions: Decisions) -> tuple[K8s
     return (
         service_account(endpoint),
         service(endpoint, publish_not_ready=decisions.publish_not_ready),
-        decisions.revision.deployment,
+        decisions.resizing.deployment,
     )

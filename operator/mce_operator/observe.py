@@ -6,7 +6,7 @@ from dataclasses import replace
 from mce_api import names
 from mce_kit.kube import ApiError, KubeApi
 from mce_operator import cache as caches
-from mce_operator import observed
+from mce_operator import fleet, observed
 from mce_operator.cache import Cache
 from mce_operator.key import Key
 from mce_operator.observed import Child, Observed
@@ -43,6 +43,24 @@ async def with_strangers(api: KubeApi, cache: Cache, found: Observed, kinds: Ite
     """
     strangers = {kind: stranger for kind in kinds if (stranger := await _stranger(api, cache, kind, found.key))}
     return replace(found, children={**found.children, **strangers}) if strangers else found
+
+
+async def with_fleet(api: KubeApi, found: Observed) -> Observed:
+    """`found` with its Deployment, ReplicaSets and pods as of now: an in-place change waits for all of them.
+
+    Raises:
+        ApiError: if they cannot be read; a Deployment that is gone by now is one of the causes.
+    """
+    key, selector = found.key, names.selector(found.key.name)
+    deployment = await api.get("Deployment", key.namespace, key.name)
+    replica_sets = await api.list("ReplicaSet", key.namespace, selector)
+    pods = await api.list("Pod", key.namespace, selector)
+    return replace(
+        found,
+        rollout=observed.rollout(deployment),
+        pods=observed.pods(pods.items),
+        fleet=fleet.fleet(deployment, replica_sets.items, pods.items),
+    )
 
 
 async def _stranger(api: KubeApi, cache: Cache, kind: str, key: Key) -> Child | None:

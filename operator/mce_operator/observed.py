@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from mce_api import names
+from mce_operator.fleet import Fleet
 from mce_operator.key import Key
 
 Raw = Mapping[str, Any]
@@ -134,6 +135,8 @@ class Observed:
     pods: tuple[Pod, ...] = ()
     routers: Mapping[str, RouterReport] = field(default_factory=dict)
     """By pod name; only of pods that somebody has asked about, and that answered."""
+    fleet: Fleet | None = None
+    """Only while an in-place change is under way."""
 
     @property
     def uid(self) -> str:

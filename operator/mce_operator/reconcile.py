@@ -11,15 +11,16 @@ from mce_api.endpoint import MultiContainerEndpoint
 from mce_api.status import Status
 from mce_kit.kube import ApiError, KubeApi
 from mce_operator import plan as plans
+from mce_operator import resize
 from mce_operator import status as statuses
 from mce_operator.apply import Writer
 from mce_operator.cache import Cache
-from mce_operator.decisions import decide, to_ask
+from mce_operator.decisions import Decisions, decide, to_ask
 from mce_operator.desired import desired
 from mce_operator.events import Recorder
 from mce_operator.key import Key
 from mce_operator.metrics import Metrics
-from mce_operator.observe import observe, with_strangers
+from mce_operator.observe import observe, with_fleet, with_strangers
 from mce_operator.observed import Observed
 from mce_operator.resources.router import Setup
 from mce_operator.routers import Routers
@@ -88,7 +89,10 @@ class Reconciler:
     async def _pursue(self, endpoint: MultiContainerEndpoint, observed: Observed) -> Outcome:
         if asked := to_ask(observed, self._utc()):
             observed = replace(observed, routers=await self._routers.ask(asked))
-        decisions = decide(endpoint, observed, self._setup, self._utc())
+        if resize.is_under_way(observed):
+            observed = await with_fleet(self._api, observed)
+        decisions = await self._resized(decide(endpoint, observed, self._setup, self._utc()), observed)
+        observed = resize.recast(observed, decisions.resizing)
         wanted = desired(endpoint, decisions)
         plan = plans.plan(wanted, observed)
         if created := plans.creations(plan, observed):
@@ -112,6 +116,15 @@ class Reconciler:
             is_settled=hopeless or not (failures or plan.orphans),
             look_again_seconds=statuses.look_again(situation, now),
         )
+
+    async def _resized(self, decisions: Decisions, observed: Observed) -> Decisions:
+        """`decisions` after their patches; if one is refused, those without an in-place change."""
+        refusal = await self._writer.patch(decisions.resizing.patches, observed)
+        if not refusal:
+            return decisions
+        instead = resize.refused(decisions.resizing, decisions.revision.deployment, observed, refusal)
+        await self._writer.patch(instead.patches, observed)
+        return replace(decisions, resizing=instead)
 
     async def _publish(self, observed: Observed, status: Status) -> None:
         """Writes the status if it says anything new, and an Event if it says something else."""

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from mce_api import names, rules
 from mce_api.endpoint import MultiContainerEndpoint, Spec
 from mce_api.status import Condition, ConditionType, State, Status, Why, merged
-from mce_operator import symptoms
+from mce_operator import resize, symptoms
 from mce_operator.decisions import Decisions
 from mce_operator.observed import Child, Observed, Rollout
 from mce_operator.plan import Failure, Plan
@@ -65,6 +65,7 @@ def status(situation: Situation, now: datetime) -> Status:
         now,
         containers=verdict.containers,
         containers_ready=f"{verdict.ready}/{len(verdict.containers)}",
+        rollout=resize.told(situation.decisions.resizing),
     )
 
 
@@ -85,8 +86,9 @@ def look_again(situation: Situation, now: datetime) -> float | None:
     """Seconds after which the status may change though nothing happens."""
     if situation.plan.taken:
         return NAME_TAKEN_PAUSE.total_seconds()
-    moment = situation.verdict.look_again
-    return max(0.1, (moment - now).total_seconds()) if moment else None
+    moment, soon = situation.verdict.look_again, situation.decisions.resizing.look_again_seconds
+    seconds = [max(0.1, (moment - now).total_seconds())] if moment else []
+    return min([*seconds, *([soon] if soon else [])], default=None)
 
 
 def document(status_: Status) -> dict[str, Any]:
@@ -166,6 +168,8 @@ def _finding(situation: Situation) -> Finding:
         return _moving(situation, Why.APPLY_FAILED, text)
     if plan.orphans:
         return _moving(situation, Why.PENDING, "what an earlier endpoint of this name left behind is being deleted")
+    if situation.decisions.resizing.is_under_way:
+        return _moving(situation, Why.RESIZING, situation.decisions.resizing.message)
     if observed.rollout is None or not plan.is_applied or not observed.rollout.is_current:
         return _underway(situation)
     if replicas(spec) == 0:

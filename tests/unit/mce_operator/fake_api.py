@@ -68,6 +68,17 @@ class FakeApi:
             raise ApiError(404, "NotFound", "gone")
         return copy.deepcopy(self.store({**live, "status": body["status"]}))
 
+    async def patch(self, kind: str, namespace: str, name: str, body: Object, subresource: str = "") -> Object:
+        self._log(subresource or "patch", kind)
+        live = await self.get(kind, namespace, name)
+        for identity in ("uid", "resourceVersion"):
+            if body.get("metadata", {}).get(identity, live["metadata"][identity]) != live["metadata"][identity]:
+                raise ApiError(409, "Conflict", f"{identity} mismatch")
+        changed = merged(live, body)
+        moved = changed.get("spec") != live.get("spec")
+        changed["metadata"]["generation"] = live["metadata"].get("generation", 0) + int(moved)
+        return copy.deepcopy(self.store(changed))
+
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
         self._log("delete", kind)
         live = await self.get(kind, namespace, name)
@@ -89,6 +100,16 @@ class FakeApi:
 
 def _address(raw: Object) -> Address:
     return raw["kind"], raw["metadata"]["namespace"], raw["metadata"]["name"]
+
+
+def merged(live: Any, patch: Any) -> Any:
+    """A strategic merge, as far as lists by name go."""
+    if isinstance(live, dict) and isinstance(patch, dict):
+        return {**live, **{key: merged(live.get(key), value) for key, value in patch.items()}}
+    if isinstance(live, list) and patch and isinstance(patch[0], dict) and "name" in patch[0]:
+        wanted = {one["name"]: one for one in patch}
+        return [merged(one, wanted.get(one["name"], {})) for one in live]
+    return copy.deepcopy(patch)
 
 
 _LIST_KEYS = (("uid",), ("name",), ("mountPath",), ("containerPort", "protocol"), ("port", "protocol"))

@@ -1,11 +1,15 @@
 """Endpoints, pods and Deployments as the API server would show them, made from the few facts that a test is about."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from mce_api import names, validation
 from mce_api.endpoint import MultiContainerEndpoint
+from mce_operator import resize
 from mce_operator.decisions import Decisions
 from mce_operator.desired import desired
+from mce_operator.key import Key
+from mce_operator.observed import Observed
 from mce_operator.resources.deployment import deployment
 from mce_operator.resources.meta import K8sObject
 from mce_operator.resources.router import Setup
@@ -47,7 +51,10 @@ def template_hash(made: MultiContainerEndpoint) -> str:
 
 def decisions(made: MultiContainerEndpoint, **changes: Any) -> Decisions:
     """What is decided of a healthy endpoint."""
-    return Decisions(**{"revision": Revision(deployment=deployment(made, ROUTER)), **changes})
+    revision = Revision(deployment=deployment(made, ROUTER))
+    fresh = Observed(key=Key("team-a", "mnist"), document={"metadata": {}})
+    resizing = resize.resizing(revision.deployment, fresh, datetime(2026, 1, 1, tzinfo=UTC))
+    return Decisions(**{"revision": revision, "resizing": resizing, **changes})
 
 
 def wanted(made: MultiContainerEndpoint) -> tuple[K8sObject, ...]:
