@@ -26,7 +26,6 @@ class ReplicaSet:
     """One that has pods."""
 
     name: str
-    uid: str
     resource_version: str
     pod_template_hash: str
     """The label by which it knows its pods."""
@@ -41,7 +40,6 @@ class ResizedPod:
     """One pod and how far its kubelet is."""
 
     name: str
-    uid: str
     template: str
     resources: Resources
     """What it should have."""
@@ -108,7 +106,6 @@ def _replica_set(raw: Raw) -> ReplicaSet:
     metadata, template = raw["metadata"], raw["spec"]["template"]["metadata"]
     return ReplicaSet(
         name=metadata["name"],
-        uid=metadata["uid"],
         resource_version=metadata["resourceVersion"],
         pod_template_hash=(template.get("labels") or {}).get(_POD_TEMPLATE_HASH, ""),
         template=(template.get("annotations") or {}).get(names.HASH_ANNOTATION, ""),
@@ -132,7 +129,6 @@ def _pod(raw: Raw) -> ResizedPod:
     has_seen = seen >= metadata.get("generation", 0) if seen is not None else covers(_actual(status), wanted)
     return ResizedPod(
         name=metadata["name"],
-        uid=metadata["uid"],
         template=(metadata.get("annotations") or {}).get(names.HASH_ANNOTATION, ""),
         resources=wanted,
         is_settled=has_seen and not pending,

@@ -330,19 +330,18 @@ def _retreat(wanted: K8sObject, target: Account, fleet: Fleet | None, why: str) 
 
 
 def _resize(pod: ResizedPod, target: Account) -> Patch:
-    containers = [{"name": name, "resources": {**kinds}} for name, kinds in target.resources.items()]
-    body = {"metadata": {"uid": pod.uid}, "spec": {"containers": containers}}
-    return Patch(kind="Pod", name=pod.name, body=body, subresource="resize")
+    containers = [{"name": name, "resources": kinds} for name, kinds in target.resources.items() if any(kinds.values())]
+    return Patch(kind="Pod", name=pod.name, body={"spec": {"containers": containers}}, subresource="resize")
 
 
 def _mark(pod: ResizedPod, target: Account) -> Patch:
     """The pod is as good as made from the new template: so it says."""
     annotations = {names.HASH_ANNOTATION: target.hash}
-    return Patch(kind="Pod", name=pod.name, body={"metadata": {"uid": pod.uid, "annotations": annotations}})
+    return Patch(kind="Pod", name=pod.name, body={"metadata": {"annotations": annotations}})
 
 
 def _replica_set(replica_set: ReplicaSet, template: K8sObject) -> Patch:
-    metadata = {"uid": replica_set.uid, "resourceVersion": replica_set.resource_version}
+    metadata = {"resourceVersion": replica_set.resource_version}
     return Patch(kind="ReplicaSet", name=replica_set.name, body={"metadata": metadata, "spec": {"template": template}})
 
 

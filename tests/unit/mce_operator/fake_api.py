@@ -71,7 +71,7 @@ class FakeApi:
     async def patch(self, kind: str, namespace: str, name: str, body: Object, subresource: str = "") -> Object:
         self._log(subresource or "patch", kind)
         live = await self.get(kind, namespace, name)
-        for identity in ("uid", "resourceVersion"):
+        for identity in ("resourceVersion",):
             if body.get("metadata", {}).get(identity, live["metadata"][identity]) != live["metadata"][identity]:
                 raise ApiError(409, "Conflict", f"{identity} mismatch")
         changed = merged(live, body)
