@@ -43,4 +43,7 @@ def _has_silent(pod: Pod, now: datetime) -> bool:
 def decide(endpoint: MultiContainerEndpoint, observed: Observed, setup: Setup, now: datetime) -> Decisions:
     """The decisions for a valid endpoint."""
     revision = rollout.revision(endpoint, observed, setup, now)
-    return Decisions(revision=revision, resizing=resize.resizing(revision.deployment, observed, now))
+    steps = endpoint.spec.rollout.strategy in {"Canary", "Linear"}
+    return Decisions(
+        revision=revision, resizing=resize.resizing(revision.deployment, observed, now, steps=steps)
+    )

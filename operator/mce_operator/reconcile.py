@@ -122,7 +122,7 @@ class Reconciler:
         refusal = await self._writer.patch(decisions.resizing.patches, observed)
         if not refusal:
             return decisions
-        instead = resize.refused(decisions.resizing, decisions.revision.deployment, observed, refusal)
+        instead = resize.refused(decisions.revision.deployment, observed, refusal)
         await self._writer.patch(instead.patches, observed)
         return replace(decisions, resizing=instead)
 

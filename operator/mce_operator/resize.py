@@ -8,6 +8,7 @@ nothing: the ReplicaSet changes last.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -28,6 +29,7 @@ PATIENCE: Final = timedelta(seconds=30)
 PAUSE_SECONDS: Final = 0.5
 """Between two looks at what is not watched."""
 _LONGEST_WHY: Final = 300
+_NAMED_POD: Final = re.compile(r'^pods? "[^"]*" is (forbidden|invalid): ', re.IGNORECASE)
 
 
 class Method(StrEnum):
@@ -84,7 +86,7 @@ class Resizing:
     def message(self) -> str:
         """What is going on, or why it did not go in place; empty: nothing to be said."""
         if self.is_under_way:
-            return f"CPU or memory of {self.done} of {self.total} pods has been changed, nothing restarts"
+            return "CPU or memory of running containers is being changed, nothing restarts"
         if self.account.method is Method.IN_PLACE:
             return "CPU or memory of running containers was changed, nothing restarted"
         return f"not in place: {self.account.why}" if self.account.why else ""
@@ -95,13 +97,14 @@ class Resizing:
         return PAUSE_SECONDS if self.is_under_way else None
 
 
-def resizing(wanted: K8sObject, observed: Observed, now: datetime) -> Resizing:
+def resizing(wanted: K8sObject, observed: Observed, now: datetime, *, steps: bool) -> Resizing:
     """How the wanted Deployment is reached.
 
     Args:
         wanted: the Deployment of the wanted revision.
         observed: with its `fleet` if `is_under_way`.
         now: the present time.
+        steps: whether every change has to go through the steps of a rollout, and bake.
     """
     target = _target(wanted)
     live = account(observed)
@@ -113,7 +116,7 @@ def resizing(wanted: K8sObject, observed: Observed, now: datetime) -> Resizing:
         stays = tuple(pod for pod in observed.pods if not pod.is_deleting)
         done = sum(1 for pod in stays if pod.template == target.hash)
         return _as(wanted, replace(target, method=live.method, why=live.why), total=len(stays), done=done)
-    if live.shape != target.shape or not _replicas(wanted):
+    if live.shape != target.shape or not _replicas(wanted) or steps:
         return _as(wanted, target)
     if obstacle := _lost(live, target) or _unfit(wanted, live, observed):
         return _as(wanted, replace(target, why=obstacle))
@@ -121,9 +124,9 @@ def resizing(wanted: K8sObject, observed: Observed, now: datetime) -> Resizing:
     return _as(wanted, begun, total=len(observed.pods))
 
 
-def refused(change: Resizing, wanted: K8sObject, observed: Observed, message: str) -> Resizing:
-    """What to do instead when the API server refuses one of the patches of `change`."""
-    return _retreat(wanted, _target(wanted), observed.fleet, message)
+def refused(wanted: K8sObject, observed: Observed, message: str) -> Resizing:
+    """What to do instead when the API server refuses one of the patches."""
+    return _retreat(wanted, _target(wanted), observed.fleet, _NAMED_POD.sub("", message))
 
 
 def account(observed: Observed) -> Account | None:

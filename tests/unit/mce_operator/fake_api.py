@@ -25,6 +25,11 @@ class FakeApi:
         """What to answer to (verb, kind) instead."""
         self._version = 100
 
+    @property
+    def version(self) -> int:
+        """Moves with every change."""
+        return self._version
+
     def store(self, raw: Object) -> Object:
         """Puts an object in as somebody else would."""
         self._version += 1
@@ -41,13 +46,13 @@ class FakeApi:
             raise ApiError(404, "NotFound", f"{kind} {name} not found") from None
 
     async def list(self, kind: str, namespace: str | None, label_selector: str = "") -> Listing:
-        key, _, value = label_selector.partition("=")
+        wanted = {key: value for key, _, value in (one.partition("=") for one in label_selector.split(",") if one)}
         items = [
             copy.deepcopy(one)
             for address, one in self.objects.items()
             if address[0] == kind
             and namespace in (None, address[1])
-            and (not key or one["metadata"].get("labels", {}).get(key) == value)
+            and wanted.items() <= one["metadata"].get("labels", {}).items()
         ]
         return Listing(resource_version=str(self._version), items=items)
 

@@ -53,7 +53,7 @@ def decisions(made: MultiContainerEndpoint, **changes: Any) -> Decisions:
     """What is decided of a healthy endpoint."""
     revision = Revision(deployment=deployment(made, ROUTER))
     fresh = Observed(key=Key("team-a", "mnist"), document={"metadata": {}})
-    resizing = resize.resizing(revision.deployment, fresh, datetime(2026, 1, 1, tzinfo=UTC))
+    resizing = resize.resizing(revision.deployment, fresh, datetime(2026, 1, 1, tzinfo=UTC), steps=False)
     return Decisions(**{"revision": revision, "resizing": resizing, **changes})
 
 
