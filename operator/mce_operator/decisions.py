@@ -44,6 +44,4 @@ def decide(endpoint: MultiContainerEndpoint, observed: Observed, setup: Setup, n
     """The decisions for a valid endpoint."""
     revision = rollout.revision(endpoint, observed, setup, now)
     steps = endpoint.spec.rollout.strategy in {"Canary", "Linear"}
-    return Decisions(
-        revision=revision, resizing=resize.resizing(revision.deployment, observed, now, steps=steps)
-    )
+    return Decisions(revision=revision, resizing=resize.resizing(revision.deployment, observed, now, steps=steps))

@@ -1,10 +1,11 @@
-"""The ReplicaSets and pods behind a Deployment, as an in-place change has to see them. Pure: parses dicts, reads nothing.
+"""The ReplicaSets and pods behind a Deployment, as an in-place change has to see them. Pure: parses dicts.
 
-They are read when such a change is under way and never watched.
+They are read while such a change is under way and never watched.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from mce_api import names, rules
@@ -31,6 +32,8 @@ class ReplicaSet:
     """The label by which it knows its pods."""
     template: str
     """Our hash in its pod template."""
+    matches: bool
+    """Whether its whole pod template is the Deployment's."""
     is_current: bool
     """Whether its controller has seen its newest spec: from then on it makes no pod of an older one."""
 
@@ -47,6 +50,7 @@ class ResizedPod:
     """Whether it has that."""
     pending: str
     """What its kubelet says of a change that it has not made yet."""
+    pending_since: datetime | None
     is_infeasible: bool
     """Its node can never make the change."""
 
@@ -67,7 +71,7 @@ def fleet(deployment: Raw, replica_sets: Iterable[Raw], pods: Iterable[Raw]) -> 
     uids = {one["metadata"]["uid"] for one in own}
     return Fleet(
         template=deployment["spec"]["template"],
-        replica_sets=tuple(_replica_set(one) for one in own),
+        replica_sets=tuple(_replica_set(one, deployment["spec"]["template"]) for one in own),
         pods=tuple(_pod(one) for one in pods if _controller(one) in uids and _stays(one)),
     )
 
@@ -102,13 +106,16 @@ def _same(one: str | None, other: str) -> bool:
         return False
 
 
-def _replica_set(raw: Raw) -> ReplicaSet:
-    metadata, template = raw["metadata"], raw["spec"]["template"]["metadata"]
+def _replica_set(raw: Raw, wanted: Raw) -> ReplicaSet:
+    metadata, template = raw["metadata"], raw["spec"]["template"]
+    labels = template["metadata"].get("labels") or {}
+    others = {key: value for key, value in labels.items() if key != _POD_TEMPLATE_HASH}
     return ReplicaSet(
         name=metadata["name"],
         resource_version=metadata["resourceVersion"],
-        pod_template_hash=(template.get("labels") or {}).get(_POD_TEMPLATE_HASH, ""),
-        template=(template.get("annotations") or {}).get(names.HASH_ANNOTATION, ""),
+        pod_template_hash=labels.get(_POD_TEMPLATE_HASH, ""),
+        template=(template["metadata"].get("annotations") or {}).get(names.HASH_ANNOTATION, ""),
+        matches={**template, "metadata": {**template["metadata"], "labels": others}} == wanted,
         is_current=(raw.get("status") or {}).get("observedGeneration", 0) >= metadata.get("generation", 0),
     )
 
@@ -126,15 +133,21 @@ def _pod(raw: Raw) -> ResizedPod:
     pending = conditions.get("PodResizePending") or conditions.get("PodResizeInProgress") or {}
     wanted = resources(raw["spec"]["containers"])
     seen = status.get("observedGeneration")
+    is_placed = bool(raw["spec"].get("nodeName"))
     has_seen = seen >= metadata.get("generation", 0) if seen is not None else covers(_actual(status), wanted)
     return ResizedPod(
         name=metadata["name"],
         template=(metadata.get("annotations") or {}).get(names.HASH_ANNOTATION, ""),
         resources=wanted,
-        is_settled=has_seen and not pending,
+        is_settled=not pending and (has_seen or not is_placed),
         pending=f"{pending.get('reason', '')}: {pending.get('message', '')}".strip(": "),
+        pending_since=_moment(pending.get("lastTransitionTime")),
         is_infeasible=pending.get("reason") == "Infeasible",
     )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
 
 
 def _actual(status: Raw) -> dict[str, dict[str, dict[str, str]]]:

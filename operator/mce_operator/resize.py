@@ -1,10 +1,9 @@
 """Whether a change can reach running pods without a restart, and the next step of one that does. Pure.
 
 A new pod template makes new pods, also when only CPU or memory differ. So the Deployment is paused while it takes the
-new template, its pods are resized, its ReplicaSet gets the same template, and then there is nothing left to roll. Every
-step is told from what is there, so that a new operator goes on where the last one stopped. An annotation of the
-Deployment says what its template is and how it got to the pods. What cannot be done in place is rolled out, which undoes
-nothing: the ReplicaSet changes last.
+new template, its pods are resized, its ReplicaSet gets the same template, and then there is nothing left to roll.
+Every step is told from what is there: a new operator goes on where the last one stopped. An annotation of the
+Deployment says what its template is and how that got to the pods. What cannot be done in place is rolled out.
 """
 
 import json
@@ -25,7 +24,9 @@ from mce_operator.resources import meta
 from mce_operator.resources.meta import K8sObject
 
 PATIENCE: Final = timedelta(seconds=30)
-"""What the kubelets get; then the change is rolled out, which can also move pods to other nodes."""
+"""For which a kubelet may put a change off; then it is rolled out, which can also move pods to other nodes."""
+LONGEST: Final = timedelta(minutes=5)
+"""For which a kubelet may say nothing at all."""
 PAUSE_SECONDS: Final = 0.5
 """Between two looks at what is not watched."""
 _LONGEST_WHY: Final = 300
@@ -315,13 +316,15 @@ def _failed(change: _Change, fleet: Fleet) -> str:
     """Why it does not go in place after all; empty: it may still."""
     if len(fleet.replica_sets) != 1:
         return "the pods were not all of one ReplicaSet"
+    if any(one.template == change.target.hash and not one.matches for one in fleet.replica_sets):
+        return "the cluster changes what a ReplicaSet is given"
     for pod in fleet.pods:
         if pod.is_infeasible:
             return pod.pending
-    if change.now - _moment(change.live.since, change.now) <= PATIENCE:
-        return ""
-    pending = next((pod.pending for pod in fleet.pods if pod.pending), "")
-    return f"not done within {PATIENCE.total_seconds():.0f} s{f': {pending}' if pending else ''}"
+        if pod.pending_since and change.now - pod.pending_since > PATIENCE:
+            return f"not done within {PATIENCE.total_seconds():.0f} s: {pod.pending}"
+    is_late = change.now - _moment(change.live.since, change.now) > LONGEST
+    return f"not done within {LONGEST.total_seconds():.0f} s" if is_late else ""
 
 
 def _retreat(wanted: K8sObject, target: Account, fleet: Fleet | None, why: str) -> Resizing:

@@ -19,6 +19,8 @@ class Controllers:
         self._key = (namespace, name)
         self.conditions: list[dict[str, Any]] = []
         """Of every pod that is to be resized; then it is not."""
+        self.is_deaf = False
+        """The kubelets do nothing."""
 
     def run(self) -> None:
         deployment = self._api.objects.get(("Deployment", *self._key))
@@ -79,10 +81,10 @@ class Controllers:
             "generation": 1,
             "ownerReferences": [{"uid": replica_set["metadata"]["uid"], "controller": True}],
         }
-        self._put({"kind": "Pod", "metadata": metadata, "spec": template["spec"]})
+        self._put({"kind": "Pod", "metadata": metadata, "spec": {**template["spec"], "nodeName": "node"}})
 
     def _kubelet(self) -> None:
-        for pod in self.all("Pod"):
+        for pod in [] if self.is_deaf else self.all("Pod"):
             containers = [objects.running(one["name"]) for one in pod["spec"]["containers"]]
             status = {
                 "observedGeneration": pod["metadata"]["generation"],

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mce_api import names
@@ -23,6 +23,8 @@ class FakeApi:
         self.metrics: list[Object] = []
         self.fail: dict[tuple[str, str], ApiError] = {}
         """What to answer to (verb, kind) instead."""
+        self.mutate: dict[str, Callable[[Object], None]] = {}
+        """Admission webhooks by kind; they see patches only."""
         self._version = 100
 
     @property
@@ -81,6 +83,7 @@ class FakeApi:
                 raise ApiError(409, "Conflict", f"{identity} mismatch")
         changed = merged(live, body)
         moved = changed.get("spec") != live.get("spec")
+        self.mutate.get(kind, lambda _: None)(changed)
         changed["metadata"]["generation"] = live["metadata"].get("generation", 0) + int(moved)
         return copy.deepcopy(self.store(changed))
 

@@ -11,7 +11,7 @@ import pytest
 from mce_api import names
 from mce_kit.kube import ApiError, Object
 from mce_operator import fleet
-from mce_operator.resize import PATIENCE
+from mce_operator.resize import LONGEST, PATIENCE
 from unit.mce_operator import objects
 from unit.mce_operator.controllers import Controllers
 from unit.mce_operator.fake_api import FakeApi
@@ -147,9 +147,7 @@ async def test_an_amount_may_be_added_in_place(world: World) -> None:
         (spec({**LARGE, "requests": {"ephemeral-storage": "1Gi"}}), ""),
     ],
 )
-async def test_what_no_running_container_can_take_is_rolled_out(
-    world: World, wanted: dict[str, Any], why: str
-) -> None:
+async def test_what_no_running_container_can_take_is_rolled_out(world: World, wanted: dict[str, Any], why: str) -> None:
     before = uids(world)
     world.want(wanted)
     await world.settle()
@@ -176,13 +174,17 @@ async def test_a_refused_resize_is_rolled_out_and_the_status_says_why(world: Wor
     assert world.writes() == []
 
 
-@pytest.mark.parametrize(
-    ("reason", "seconds"), [("Infeasible", 0), ("Deferred", PATIENCE.total_seconds() + 1)]
-)
+@pytest.mark.parametrize(("reason", "seconds"), [("Infeasible", 0), ("Deferred", PATIENCE.total_seconds() + 1)])
 async def test_what_a_node_does_not_do_is_rolled_out(world: World, reason: str, seconds: float) -> None:
     before = uids(world)
     world.controllers.conditions = [
-        {"type": "PodResizePending", "status": "True", "reason": reason, "message": "no room"}
+        {
+            "type": "PodResizePending",
+            "status": "True",
+            "reason": reason,
+            "message": "no room",
+            "lastTransitionTime": world.now.isoformat(),
+        }
     ]
     world.want(spec(LARGE))
     await world.settle(5)
@@ -194,6 +196,32 @@ async def test_what_a_node_does_not_do_is_rolled_out(world: World, reason: str, 
     assert not uids(world) & before
     assert world.status()["rollout"]["message"].endswith(f"{reason}: no room")
     assert world.status()["state"] == "InService"
+
+
+async def test_a_kubelet_that_says_nothing_is_waited_for_and_not_for_ever(world: World) -> None:
+    before = uids(world)
+    world.controllers.is_deaf = True
+    world.want(spec(LARGE))
+    await world.settle(5)
+    assert uids(world) == before
+    world.now += LONGEST + timedelta(seconds=1)
+    world.controllers.is_deaf = False
+    await world.settle()
+    assert not uids(world) & before
+
+
+async def test_a_replica_set_that_does_not_keep_what_it_is_given_ends_in_a_rollout(world: World) -> None:
+    def webhook(raw: dict[str, Any]) -> None:
+        raw["spec"]["template"]["metadata"]["annotations"]["webhook"] = "was here"
+
+    world.api.mutate["ReplicaSet"] = webhook
+    world.want(spec(LARGE))
+    await world.settle(5)
+    del world.api.mutate["ReplicaSet"]
+    await world.settle()
+    assert world.status()["rollout"]["message"] == "not in place: the cluster changes what a ReplicaSet is given"
+    assert world.amounts() == [LARGE] * 2
+    assert "paused" not in world.deployment["spec"]
 
 
 async def test_a_pod_that_is_refused_when_the_replica_set_is_changed_already_is_rolled_out_too(world: World) -> None:
@@ -213,7 +241,7 @@ async def test_a_pod_that_is_refused_when_the_replica_set_is_changed_already_is_
 
 
 @pytest.mark.parametrize(
-    "turn", [lambda: spec(image="x:2"), lambda: spec(LARGE, suspend=True), lambda: spec(), lambda: spec(LARGE)]
+    "turn", [lambda: spec(image="x:2"), lambda: spec(LARGE, suspend=True), spec, lambda: spec(LARGE)]
 )
 @pytest.mark.parametrize("after", [1, 2, 3, 5])
 async def test_a_spec_that_changes_on_the_way_is_reached(
@@ -265,7 +293,7 @@ def test_amounts_are_equal_however_they_are_written() -> None:
     assert not fleet.covers({}, one("1"))
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """The process ends here."""
 
 
@@ -298,7 +326,7 @@ class DeadlyApi(FakeApi):
             return await write()
         if self.done:
             await write()
-        raise Killed
+        raise KilledError
 
 
 def facts(world: World) -> dict[Any, Any]:
@@ -327,7 +355,7 @@ async def course(api: FakeApi, *specs: dict[str, Any]) -> World:
             world.want(wanted)
         try:
             await world.settle()
-        except Killed:
+        except KilledError:
             await world.start()
             world.controllers.run()
             await world.settle()
