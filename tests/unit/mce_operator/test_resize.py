@@ -310,13 +310,16 @@ class DeadlyApi(FakeApi):
         return self.left == 0
 
     async def apply(self, body: Object) -> Object:
-        return await self._either(lambda: FakeApi.apply(self, body))
+        answer: Object = await self._either(lambda: FakeApi.apply(self, body))
+        return answer
 
     async def apply_status(self, body: Object) -> Object:
-        return await self._either(lambda: FakeApi.apply_status(self, body))
+        answer: Object = await self._either(lambda: FakeApi.apply_status(self, body))
+        return answer
 
     async def patch(self, kind: str, namespace: str, name: str, body: Object, subresource: str = "") -> Object:
-        return await self._either(lambda: FakeApi.patch(self, kind, namespace, name, body, subresource))
+        answer: Object = await self._either(lambda: FakeApi.patch(self, kind, namespace, name, body, subresource))
+        return answer
 
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
         await self._either(lambda: FakeApi.delete(self, kind, namespace, name, uid))

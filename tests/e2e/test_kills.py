@@ -1,0 +1,214 @@
+"""The operator's process is killed at every write that it makes, and what is there in the end is the same.
+
+The operator runs on this machine, for one namespace, and talks to the real API server through a proxy that sees every
+write. A life ends at its first write: odd lives before the API server has seen it, even ones after it was done and
+before the answer. So every write of a course is cut off twice, and nothing that a process remembers helps it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import cases, cluster
+from support.api_proxy import ApiProxy, Write, api_proxy, upstream_of
+from support.cluster import Namespace
+
+pytestmark = pytest.mark.e2e
+
+NAME = "mortal"
+QUIET_SECONDS = 4
+"""Without a write: nothing more will come. An operator is up in 1 to 2 s."""
+KINDS = (
+    "mcep,deployments,replicasets,pods,services,serviceaccounts,"
+    "networkpolicies,poddisruptionbudgets,horizontalpodautoscalers"
+)
+FLEETING = (
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "managedFields",
+    "ownerReferences",
+    "generateName",
+)
+Spec = dict[str, Any]
+
+
+class Operator:
+    """An operator that is started anew whenever it dies."""
+
+    def __init__(self, proxy: ApiProxy, namespace: str, folder: Path, *, is_mortal: bool) -> None:
+        self._proxy = proxy
+        self._log = (folder / "operator.log").open("ab")
+        self._env = {
+            **os.environ,
+            "KUBECONFIG": str(proxy.kubeconfig(folder)),
+            "MCE_OPERATOR_NAMESPACES": namespace,
+            "MCE_OPERATOR_HTTP_HOST": "127.0.0.1",
+            "MCE_OPERATOR_HTTP_PORT": "0",
+            "MCE_OPERATOR_LEASE_NAMESPACE": "",
+            "MCE_OPERATOR_ROUTER_IMAGE": f"{os.environ.get('MCE_REGISTRY', 'localhost/mce')}/router:0.1.0",
+        }
+        self.lives = 0
+        self.last_write = time.monotonic()
+        self._is_over = False
+        self._child = self._start()
+        proxy.before_write = self._before
+        proxy.after_write = self._after
+        self._is_mortal = is_mortal
+        self._keeper = threading.Thread(target=self._keep)
+        self._keeper.start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.lives += 1
+        command = (sys.executable, "-m", "mce_operator")
+        return subprocess.Popen(command, env=self._env, stdout=self._log, stderr=self._log)
+
+    def _keep(self) -> None:
+        while not self._is_over:
+            self._child.wait()
+            if not self._is_over:
+                self._child = self._start()
+
+    def _before(self, write: Write) -> bool:
+        self.last_write = time.monotonic()
+        return not (self._is_mortal and self.lives % 2) or self._kill()
+
+    def _after(self, write: Write) -> bool:
+        return not (self._is_mortal and self.lives % 2 == 0) or self._kill()
+
+    def _kill(self) -> bool:
+        self._child.send_signal(signal.SIGKILL)
+        return False
+
+    def is_quiet(self) -> bool:
+        return time.monotonic() - self.last_write > QUIET_SECONDS
+
+    def stop(self) -> None:
+        self._is_over = True
+        self._proxy.before_write = self._proxy.after_write = None
+        self._child.kill()
+        self._keeper.join()
+        self._log.close()
+
+
+@contextmanager
+def operator(namespace: str, folder: Path, *, is_mortal: bool) -> Iterator[Operator]:
+    folder.mkdir()
+    with api_proxy(upstream_of(cluster.KUBECONFIG, folder)) as proxy:
+        running = Operator(proxy, namespace, folder, is_mortal=is_mortal)
+        try:
+            yield running
+        finally:
+            running.stop()
+
+
+@pytest.fixture(scope="module")
+def alone(installed: Namespace, namespace: Namespace) -> Iterator[Namespace]:
+    """A namespace that the installed operator leaves alone, since there is none for now."""
+    scale = ("scale", "deployment", "-l", "app.kubernetes.io/name=mce")
+    before = installed.get("deployments", "-l", "app.kubernetes.io/name=mce")["items"]
+    installed.kubectl(*scale, "--replicas=0")
+    yield namespace
+    for one in before:
+        installed.kubectl("scale", "deployment", one["metadata"]["name"], f"--replicas={one['spec']['replicas']}")
+    installed.kubectl("rollout", "status", "deployment", "-l", "app.kubernetes.io/name=mce", "--timeout=120s")
+
+
+def spec(cpu: str = "10m", **more: Any) -> Spec:
+    resources = {"requests": {"cpu": cpu, "memory": "16Mi"}}
+    one = cases.container("a", resources=resources, startupTimeoutSeconds=60, **more)
+    return {"containers": [one, cases.container("b", startupTimeoutSeconds=60)], "replicas": 1}
+
+
+TURN = [{"name": "TURN", "value": "2"}]
+COURSE: dict[str, Spec | None] = {
+    "create": spec(),
+    "update": spec(env=TURN),
+    "in-place change": spec("20m", env=TURN),
+    "delete": None,
+}
+
+
+def objects(namespace: Namespace) -> dict[str, list[Any]]:
+    """What is there, without names, numbers and times that differ from run to run."""
+    found: dict[str, list[Any]] = {}
+    for raw in namespace.get(KINDS, "-l", f"serving.mce.dev/endpoint={NAME}")["items"]:
+        found.setdefault(raw["kind"], []).append(lasting(raw))
+    for raw in namespace.get("mcep")["items"]:
+        found.setdefault(raw["kind"], []).append(lasting(raw))
+    return {kind: sorted(items, key=json.dumps) for kind, items in found.items()}
+
+
+def lasting(raw: Any) -> Any:
+    kept = {**raw, "metadata": {key: value for key, value in raw["metadata"].items() if key not in FLEETING}}
+    if raw["kind"] == "Pod":
+        del kept["metadata"]["name"]
+        kept["spec"] = {key: value for key, value in raw["spec"].items() if key != "nodeName"}
+        containers = raw["status"].get("containerStatuses", [])
+        kept["status"] = [(one["name"], one["ready"], one["restartCount"]) for one in containers]
+    elif raw["kind"] == "Service":
+        kept["spec"] = {key: value for key, value in raw["spec"].items() if key not in {"clusterIP", "clusterIPs"}}
+    return timeless(kept)
+
+
+def timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: timeless(one) for key, one in value.items() if not key.endswith(("Time", "since", "Generation"))}
+    return [timeless(one) for one in value] if isinstance(value, list) else value
+
+
+def course(namespace: Namespace, running: Operator) -> dict[str, Any]:
+    """What is there after each part of a course."""
+    found = {}
+    for part, wanted in COURSE.items():
+        if wanted is None:
+            namespace.kubectl("delete", "mcep", NAME, "--wait=false")
+            settled: Callable[[], bool] = lambda: objects(namespace) == {}  # noqa: E731
+        else:
+            namespace.apply(cases.document(NAME, **wanted))
+            settled = lambda: is_in_service(namespace)  # noqa: E731
+        running.last_write = time.monotonic()
+        cluster.wait_until(
+            lambda: settled() and running.is_quiet(), 120, lambda: f"end of {part}: {objects(namespace)}"  # noqa: B023
+        )
+        found[part] = objects(namespace)
+    return found
+
+
+def is_in_service(namespace: Namespace) -> bool:
+    found = namespace.endpoint(NAME)
+    status = found.get("status", {})
+    return bool(
+        status.get("state") == "InService"
+        and status.get("observedGeneration") == found["metadata"]["generation"]
+        and all("deletionTimestamp" not in pod["metadata"] for pod in namespace.get("pods")["items"])
+    )
+
+
+def test_an_operator_that_is_killed_at_every_write_leaves_what_an_undisturbed_one_leaves(
+    alone: Namespace, tmp_path: Path, figures: list[str]
+) -> None:
+    began = time.monotonic()
+    with operator(alone.name, tmp_path / "undisturbed", is_mortal=False) as calm:
+        wanted = course(alone, calm)
+        writes = len(calm._proxy.writes)
+        assert calm.lives == 1
+    with operator(alone.name, tmp_path / "mortal", is_mortal=True) as mortal:
+        found = course(alone, mortal)
+    figures.append(
+        f"create, update, in-place change, delete: {writes} writes; with a kill before and after every write "
+        f"{mortal.lives - 1} kills, the same objects in the end; {time.monotonic() - began:.0f} s together"
+    )
+    assert found == wanted
+    assert mortal.lives > 2 * writes
