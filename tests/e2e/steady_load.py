@@ -2,7 +2,8 @@
 
 `python3 -c SOURCE JSON` with `{"direct": HOST, "serial": HOST}`. Asks over connections that stay, over a new one each
 time, and for long streamed replies, until `/tmp/stop` is there; then prints one JSON line. A request is lost when it
-did not get its own whole 200, whatever the cause.
+did not get its own whole 200, whatever the cause. Container `victim` of the Direct endpoint may be down: an error that
+names a cause (`x-mce-reason`) is then a reply, too.
 """
 
 import asyncio
@@ -19,12 +20,17 @@ STAYING_PAUSE = 0.08
 ONE_SHOT_PAUSE = 0.03
 STREAM_PAUSE = 1.0
 STREAM_CONTAINER = "streams"
+VICTIM = "victim"
 PATIENCE = 60.0
 TARGET = "X-Amzn-SageMaker-Target-Container-Hostname"
 
 
 class LostError(Exception):
     """A request without its own whole reply."""
+
+
+class ToldError(Exception):
+    """An error with its cause."""
 
 
 class Load:
@@ -35,6 +41,7 @@ class Load:
         self.sequence = 0
         self.answered: Counter[str] = Counter()
         self.slowest: dict[str, float] = {}
+        self.told: Counter[str] = Counter()
         self.lost: list[dict[str, Any]] = []
         self.reconnected = 0
         self.closed_unannounced = 0
@@ -77,7 +84,7 @@ class Load:
         """One request; returns the connection if it may be used again."""
         name, began = self.next_id(), time.monotonic()
         host = self.hosts["serial" if what == "serial" else "direct"]
-        target = {"serial": "", "direct": "echo", STREAM_CONTAINER: STREAM_CONTAINER}[what]
+        target = {"serial": "", "direct": "echo"}.get(what, what)
         stage = "connect"
         try:
             async with asyncio.timeout(PATIENCE):
@@ -87,6 +94,9 @@ class Load:
                 stage = "reply"
                 keeps, body = await connection.exchange(host, target, name, close=close)
             check(what, name, body)
+        except ToldError as error:  # the connection goes with it
+            self.told[str(error)] += 1
+            return None
         except (OSError, EOFError, ValueError, LostError) as error:
             seconds = round(time.monotonic() - began, 3)
             self.lost.append(
@@ -105,6 +115,7 @@ class Load:
     def summary(self) -> dict[str, Any]:
         return {
             "answered": dict(self.answered),
+            "told": dict(self.told),
             "lost": len(self.lost),
             "first lost": self.lost[:20],
             "slowest": {kind: round(seconds, 2) for kind, seconds in self.slowest.items()},
@@ -141,6 +152,8 @@ class Connection:
             await self.reader.readexactly(2)
         else:
             reply = await self.reader.readexactly(int(headers["content-length"]))
+        if status.split(" ")[1] != "200" and target == VICTIM and (cause := headers.get("x-mce-reason")):
+            raise ToldError(f"{status.split(' ')[1]} {cause}")
         if status.split(" ")[1] != "200":
             raise LostError(f"{status} {headers.get('x-mce-reason')} {reply[:200]!r}")
         return headers.get("connection") != "close", reply.decode()
@@ -152,6 +165,7 @@ def check(what: str, name: str, body: str) -> None:
     wanted = {
         "serial": f"two(one({name}))",
         "direct": f"echo({name})",
+        VICTIM: f"{VICTIM}({name})",
         STREAM_CONTAINER: "".join(f"{number} {name}\n" for number in range(lines)) + "end\n",
     }[what]
     if body != wanted:
@@ -168,7 +182,9 @@ async def main(names: dict[str, str]) -> None:
     began = time.monotonic()
     modes = ("direct", "serial")
     staying = [load.staying(mode) for mode in modes for _ in range(STAYING)]
-    await asyncio.gather(*staying, *(load.one_shots(mode) for mode in modes), load.streams())
+    staying += [load.staying(VICTIM) for _ in range(STAYING // 2)]
+    one_shots = [load.one_shots(mode) for mode in (*modes, VICTIM)]
+    await asyncio.gather(*staying, *one_shots, load.streams())
     seconds = time.monotonic() - began
     print(json.dumps({**load.summary(), "seconds": round(seconds, 1)}), flush=True)
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -174,16 +175,25 @@ def course(namespace: Namespace, running: Operator) -> dict[str, Any]:
     for part, wanted in COURSE.items():
         if wanted is None:
             namespace.kubectl("delete", "mcep", NAME, "--wait=false")
-            settled: Callable[[], bool] = lambda: objects(namespace) == {}  # noqa: E731
         else:
             namespace.apply(cases.document(NAME, **wanted))
-            settled = lambda: is_in_service(namespace)  # noqa: E731
         running.last_write = time.monotonic()
-        cluster.wait_until(
-            lambda: settled() and running.is_quiet(), 120, lambda: f"end of {part}: {objects(namespace)}"  # noqa: B023
-        )
+        is_over = is_in_service if wanted else is_gone
+        cluster.wait_until(partial(is_settled, namespace, running, is_over), 120, partial(told, namespace, part))
         found[part] = objects(namespace)
     return found
+
+
+def told(namespace: Namespace, part: str) -> str:
+    return f"the end of {part}: {json.dumps(objects(namespace))[:4000]}"
+
+
+def is_settled(namespace: Namespace, running: Operator, is_over: Callable[[Namespace], bool]) -> bool:
+    return running.is_quiet() and is_over(namespace)
+
+
+def is_gone(namespace: Namespace) -> bool:
+    return objects(namespace) == {}
 
 
 def is_in_service(namespace: Namespace) -> bool:

@@ -1,9 +1,13 @@
-"""In a real pod, a drain during a rolling restart under load loses nothing."""
+"""Whatever an operator does to a served endpoint, and whatever befalls one container, no other request is lost.
+
+All of it under 200 requests/s from a pod in the cluster, over connections that stay and over new ones, each with its
+own id in the reply.
+"""
 
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,9 @@ pytestmark = pytest.mark.e2e
 LOAD = Path(__file__).with_name("steady_load.py")
 STREAM_SECONDS = 12
 """Longer than the 5 s for which a stopping router goes on serving."""
-ENDPOINTS = ("drain-direct", "drain-serial")
+ENDPOINTS = ("busy-direct", "busy-serial")
+RATE = 150
+"""Requests per second that a slow machine must reach, too; the callers ask for more than 200."""
 
 
 def container(name: str, **env: str) -> dict[str, Any]:
@@ -88,7 +94,8 @@ def annotate(namespace: Namespace, text: str) -> Callable[[str], object]:
 
 def containers(endpoint: str, turn: str) -> list[dict[str, Any]]:
     if endpoint == ENDPOINTS[0]:
-        return [container("echo", TURN=turn), container("streams", STREAM_SECONDS=str(STREAM_SECONDS))]
+        victim = container("victim", TURN=turn) | {"resources": {"limits": {"memory": "96Mi"}}}
+        return [container("echo", TURN=turn), container("streams", STREAM_SECONDS=str(STREAM_SECONDS)), victim]
     return [container("one", TURN=turn), container("two", SLOW_MS="20")]
 
 
@@ -113,7 +120,8 @@ def endpoints(namespace: Namespace) -> Namespace:
     return namespace
 
 
-def check(found: dict[str, Any], figures: list[str], what: str) -> None:
+def check(found: dict[str, Any], figures: list[str], what: str, *, victim: bool = False) -> None:
+    """Nothing is lost; only a victim may have been answered by its cause."""
     answered = sum(found["answered"].values())
     rate = answered / found["seconds"]
     figures.append(
@@ -123,35 +131,36 @@ def check(found: dict[str, Any], figures: list[str], what: str) -> None:
         f"{found['closed unannounced']} connections closed without notice"
     )
     assert found["lost"] == 0, json.dumps(found, indent=1)
+    assert rate > RATE, found
     assert found["closed unannounced"] == 0, found
+    assert victim or not found["told"], found["told"]
     for kind in ("direct staying", "direct one-shot", "serial staying", "serial one-shot", "streams"):
         assert found["answered"].get(kind, 0) > 10, found
 
 
-def test_rolling_restarts_and_a_deleted_pod_of_two_lose_no_request(endpoints: Namespace, figures: list[str]) -> None:
-    found: dict[str, Any] = {}
-    with load(endpoints, found):
-        times = [
-            roll(endpoints, annotate(endpoints, "1"), 2),
-            roll(endpoints, reenv(endpoints, "1"), 2),
-            roll(endpoints, annotate(endpoints, "2"), 2),
-            roll(endpoints, delete_one_pod(endpoints), 2, all_new=False),
-        ]
-    shown = ", ".join(f"{seconds:.0f}" for seconds in times)
-    check(found, figures, f"3 rolling updates of 2 replicas and a deleted pod, {shown} s each")
+def scale(namespace: Namespace, replicas: int) -> None:
+    for endpoint in ENDPOINTS:
+        namespace.kubectl("scale", "mcep", endpoint, f"--replicas={replicas}")
+    for endpoint in ENDPOINTS:
+        namespace.wait_in_service(endpoint)
+        assert len(namespace.pods(endpoint)) == replicas
 
 
-def test_rolling_restarts_of_a_single_pod_lose_no_request(endpoints: Namespace, figures: list[str]) -> None:
+def test_ten_rolling_updates_scaling_and_a_deleted_pod_lose_no_request(
+    endpoints: Namespace, figures: list[str]
+) -> None:
     found: dict[str, Any] = {}
     with load(endpoints, found):
-        times = [
-            roll(endpoints, lambda endpoint: patch(endpoints, endpoint, {"replicas": 1}), 1, all_new=False),
-            roll(endpoints, annotate(endpoints, "3"), 1),
-            roll(endpoints, reenv(endpoints, "2"), 1),
-            roll(endpoints, annotate(endpoints, "4"), 1),
-        ]
+        times = [roll(endpoints, annotate(endpoints, f"two-{turn}"), 2) for turn in range(2)]
+        times.append(roll(endpoints, reenv(endpoints, "1"), 2))
+        roll(endpoints, delete_one_pod(endpoints), 2, all_new=False)
+        scale(endpoints, 1)
+        times += [roll(endpoints, annotate(endpoints, f"one-{turn}"), 1) for turn in range(6)]
+        times.append(roll(endpoints, reenv(endpoints, "2"), 1))
+        scale(endpoints, 3)
+        scale(endpoints, 1)
     shown = ", ".join(f"{seconds:.0f}" for seconds in times)
-    check(found, figures, f"down to 1 replica and 3 rolling updates of it, {shown} s each")
+    check(found, figures, f"{len(times)} rolling updates ({shown} s), a deleted pod of two, scaled 2-1 and 1-3-1")
 
 
 def test_a_deleted_single_pod_goes_on_until_its_successor_serves(endpoints: Namespace, figures: list[str]) -> None:
@@ -161,3 +170,54 @@ def test_a_deleted_single_pod_goes_on_until_its_successor_serves(endpoints: Name
         times = [roll(endpoints, delete_one_pod(endpoints), 1) for _ in range(2)]
     shown = ", ".join(f"{seconds:.0f}" for seconds in times)
     check(found, figures, f"the only pod deleted twice, a new one after {shown} s each")
+
+
+def victims(namespace: Namespace) -> list[dict[str, Any]]:
+    """The state of the victim in each pod."""
+    return [
+        one
+        for pod in namespace.pods(ENDPOINTS[0])
+        for one in pod["status"]["containerStatuses"]
+        if one["name"] == "victim"
+    ]
+
+
+def in_victim(namespace: Namespace, *command: str) -> None:
+    """Runs a command in the victim of one pod, which may not outlive it."""
+    name = namespace.pods(ENDPOINTS[0])[0]["metadata"]["name"]
+    with suppress(cluster.CommandError):
+        namespace.kubectl("exec", name, "-c", "victim", "--", *command)
+
+
+def restarts(namespace: Namespace) -> int:
+    return sum(int(one["restartCount"]) for one in victims(namespace))
+
+
+def ends(namespace: Namespace, *command: str) -> None:
+    """Ends the victim of one pod by a command, and waits until it is back."""
+    before = restarts(namespace)
+    in_victim(namespace, *command)
+    cluster.wait_until(lambda: restarts(namespace) > before, 30, lambda: f"a restart: {victims(namespace)}")
+    cluster.wait_until(lambda: all(one["ready"] for one in victims(namespace)), 60, lambda: "victim is back")
+
+
+def test_a_container_that_dies_and_an_operator_that_is_killed_cost_only_that_containers_callers(
+    endpoints: Namespace, installed: Namespace, figures: list[str]
+) -> None:
+    found: dict[str, Any] = {}
+    scale(endpoints, 2)
+    patch(endpoints, ENDPOINTS[0], {"availability": "Any"})
+    endpoints.wait_in_service(ENDPOINTS[0])
+    cluster.wait_until(lambda: len(pods_of(endpoints, ENDPOINTS[0])) == 2, 60, lambda: "two pods")
+    with load(endpoints, found):
+        installed.kubectl(
+            "delete", "pods", "-l", "app.kubernetes.io/name=mce", "--grace-period=0", "--force", "--wait=false"
+        )
+        ends(endpoints, "python3", "-c", "b'x' * (300 << 20)")
+        reasons = {one.get("lastState", {}).get("terminated", {}).get("reason") for one in victims(endpoints)}
+        for _ in range(3):
+            ends(endpoints, "sh", "-c", "kill -TERM 1")
+        roll(endpoints, annotate(endpoints, "after"), 2)
+    assert "OOMKilled" in reasons
+    what = f"an operator killed, a container out of memory once and ended 3 times (told: {found['told']})"
+    check(found, figures, what, victim=True)
