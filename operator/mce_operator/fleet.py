@@ -32,6 +32,8 @@ class ReplicaSet:
     """The label by which it knows its pods."""
     template: str
     """Our hash in its pod template."""
+    resources: Resources
+    """What its new pods get."""
     matches: bool
     """Whether its whole pod template is the Deployment's."""
     is_current: bool
@@ -43,6 +45,8 @@ class ResizedPod:
     """One pod and how far its kubelet is."""
 
     name: str
+    replica_set: str
+    """Name of its own."""
     template: str
     resources: Resources
     """What it should have."""
@@ -68,11 +72,11 @@ class Fleet:
 def fleet(deployment: Raw, replica_sets: Iterable[Raw], pods: Iterable[Raw]) -> Fleet:
     """The fleet of a Deployment out of objects that may also be somebody else's."""
     own = [one for one in replica_sets if _controller(one) == deployment["metadata"]["uid"] and _size(one)]
-    uids = {one["metadata"]["uid"] for one in own}
+    owners = {one["metadata"]["uid"]: one["metadata"]["name"] for one in own}
     return Fleet(
         template=deployment["spec"]["template"],
         replica_sets=tuple(_replica_set(one, deployment["spec"]["template"]) for one in own),
-        pods=tuple(_pod(one) for one in pods if _controller(one) in uids and _stays(one)),
+        pods=tuple(_pod(one, owners[_controller(one)]) for one in pods if _controller(one) in owners and _stays(one)),
     )
 
 
@@ -115,6 +119,7 @@ def _replica_set(raw: Raw, wanted: Raw) -> ReplicaSet:
         resource_version=metadata["resourceVersion"],
         pod_template_hash=labels.get(_POD_TEMPLATE_HASH, ""),
         template=(template["metadata"].get("annotations") or {}).get(names.HASH_ANNOTATION, ""),
+        resources=resources(template["spec"]["containers"]),
         matches={**template, "metadata": {**template["metadata"], "labels": others}} == wanted,
         is_current=(raw.get("status") or {}).get("observedGeneration", 0) >= metadata.get("generation", 0),
     )
@@ -127,7 +132,7 @@ def template_for(replica_set: ReplicaSet, template: Raw) -> dict[str, Any]:
     return {**template, "metadata": {**metadata, "labels": labels}}
 
 
-def _pod(raw: Raw) -> ResizedPod:
+def _pod(raw: Raw, owner: str) -> ResizedPod:
     metadata, status = raw["metadata"], raw.get("status") or {}
     conditions = {one["type"]: one for one in status.get("conditions") or () if one.get("status") == "True"}
     pending = conditions.get("PodResizePending") or conditions.get("PodResizeInProgress") or {}
@@ -137,6 +142,7 @@ def _pod(raw: Raw) -> ResizedPod:
     has_seen = seen >= metadata.get("generation", 0) if seen is not None else covers(_actual(status), wanted)
     return ResizedPod(
         name=metadata["name"],
+        replica_set=owner,
         template=(metadata.get("annotations") or {}).get(names.HASH_ANNOTATION, ""),
         resources=wanted,
         is_settled=not pending and (has_seen or not is_placed),

@@ -123,7 +123,8 @@ class Reconciler:
         if not refusal:
             return decisions
         instead = resize.refused(decisions.revision.deployment, observed, refusal)
-        await self._writer.patch(instead.patches, observed)
+        for patch in instead.patches:  # each as far as it goes
+            await self._writer.patch((patch,), observed)
         return replace(decisions, resizing=instead)
 
     async def _publish(self, observed: Observed, status: Status) -> None:

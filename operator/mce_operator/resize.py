@@ -127,7 +127,7 @@ def resizing(wanted: K8sObject, observed: Observed, now: datetime, *, steps: boo
 
 def refused(wanted: K8sObject, observed: Observed, message: str) -> Resizing:
     """What to do instead when the API server refuses one of the patches."""
-    return _retreat(wanted, _target(wanted), observed.fleet, _NAMED_POD.sub("", message))
+    return _retreat(wanted, _target(wanted), observed, _NAMED_POD.sub("", message))
 
 
 def account(observed: Observed) -> Account | None:
@@ -276,9 +276,9 @@ class _Change:
 def _go_on(change: _Change) -> Resizing:
     live, target, observed = change.live, change.target, change.observed
     if live.shape != target.shape or not _replicas(change.wanted):
-        return _as(change.wanted, target)  # another template than any ReplicaSet has: an ordinary rollout
+        return _retreat(change.wanted, target, observed, "")
     if obstacle := _lost(live, target):
-        return _retreat(change.wanted, target, observed.fleet, obstacle)
+        return _retreat(change.wanted, target, observed, obstacle)
     said = replace(target, method=Method.RESIZING, since=live.since)
     now = _as(change.wanted, said, total=len(observed.fleet.pods) if observed.fleet else 0)
     if observed.fleet is None or observed.children["Deployment"].hash != _hash(now.deployment):
@@ -290,13 +290,13 @@ def _step(now: Resizing, change: _Change, fleet: Fleet) -> Resizing:
     """The next step: the first thing that is not yet as it has to be."""
     target, rollout = change.target, change.observed.rollout
     if obstacle := _failed(change, fleet):
-        return _retreat(change.wanted, target, fleet, obstacle)
+        return _retreat(change.wanted, target, change.observed, obstacle)
     (replica_set,) = fleet.replica_sets
     unlike = tuple(pod for pod in fleet.pods if not fleets.covers(pod.resources, target.resources))
     settled = sum(1 for pod in fleet.pods if pod not in unlike and pod.is_settled)
     now = replace(now, done=settled)
     if unlike:
-        return replace(now, patches=tuple(_resize(pod, target) for pod in unlike))
+        return replace(now, patches=tuple(_resize(pod, target.resources) for pod in unlike))
     if settled < len(fleet.pods) or rollout is None or not rollout.is_current:
         return now
     if replica_set.template != target.hash:
@@ -327,16 +327,36 @@ def _failed(change: _Change, fleet: Fleet) -> str:
     return f"not done within {LONGEST.total_seconds():.0f} s" if is_late else ""
 
 
-def _retreat(wanted: K8sObject, target: Account, fleet: Fleet | None, why: str) -> Resizing:
-    """The rollout instead: a ReplicaSet that has the new template already must lose it, else nothing would roll."""
-    ahead = [one for one in (fleet.replica_sets if fleet else ()) if one.template == target.hash]
+def _retreat(wanted: K8sObject, target: Account, observed: Observed, why: str) -> Resizing:
+    """The rollout instead.
+
+    The pods get back what their ReplicaSet says: they serve until the rollout is over, and for long if that fails. A
+    ReplicaSet that has the new template already must lose it, else nothing would roll; so must one whose pods can not
+    be given back all that they had, else a later return to its template would keep them.
+    """
+    live, fleet = account(observed), observed.fleet
+    if live is None or fleet is None:
+        return _as(wanted, replace(target, why=why[:_LONGEST_WHY]))
+    sets = {one.name: one for one in fleet.replica_sets}
+    void = {one.name for one in sets.values() if one.template == target.hash or not _has_all(one, live.resources)}
+    back = (_resize(pod, sets[pod.replica_set].resources) for pod in fleet.pods)
     annotations = {names.HASH_ANNOTATION: f"{target.hash}-given-up"}
-    patches = tuple(_replica_set(one, {"metadata": {"annotations": annotations}}) for one in ahead)
-    return _as(wanted, replace(target, why=why[:_LONGEST_WHY]), patches=patches)
+    voided = tuple(_replica_set(sets[name], {"metadata": {"annotations": annotations}}) for name in sorted(void))
+    return _as(wanted, replace(target, why=why[:_LONGEST_WHY]), patches=(*back, *voided))
 
 
-def _resize(pod: ResizedPod, target: Account) -> Patch:
-    containers = [{"name": name, "resources": kinds} for name, kinds in target.resources.items() if any(kinds.values())]
+def _has_all(replica_set: ReplicaSet, given: Resources) -> bool:
+    """Whether its template names every amount that the pods may have been given."""
+    return all(
+        name in replica_set.resources.get(container, {}).get(kind, {})
+        for container, kinds in given.items()
+        for kind, amounts in kinds.items()
+        for name in amounts
+    )
+
+
+def _resize(pod: ResizedPod, wanted: Resources) -> Patch:
+    containers = [{"name": name, "resources": kinds} for name, kinds in wanted.items() if any(kinds.values())]
     return Patch(kind="Pod", name=pod.name, body={"spec": {"containers": containers}}, subresource="resize")
 
 

@@ -12,6 +12,7 @@ from support.cluster import Namespace
 pytestmark = pytest.mark.e2e
 
 NAME = "sized"
+LIMIT = "cat /sys/fs/cgroup/memory.max 2>/dev/null || cat /sys/fs/cgroup/memory/memory.limit_in_bytes"
 SMALL = {"requests": {"cpu": "20m", "memory": "32Mi"}, "limits": {"memory": "96Mi"}}
 LARGE = {"requests": {"cpu": "40m", "memory": "48Mi"}, "limits": {"memory": "128Mi", "cpu": "500m"}}
 
@@ -57,7 +58,7 @@ def test_cpu_and_memory_change_without_a_restart_and_a_later_pod_has_them_too(
     assert (rollout["method"], rollout["updated"], rollout["total"]) == ("InPlace", 2, 2)
     for pod in endpoint.pods(NAME):
         name = pod["metadata"]["name"]
-        limit = endpoint.kubectl("exec", name, "-c", "a", "--", "cat", "/sys/fs/cgroup/memory.max")
+        limit = endpoint.kubectl("exec", name, "-c", "a", "--", "sh", "-c", LIMIT)
         assert int(limit) == 128 << 20
     endpoint.kubectl("scale", "mcep", NAME, "--replicas=3")
     endpoint.wait_in_service(NAME)

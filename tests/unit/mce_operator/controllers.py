@@ -36,7 +36,7 @@ class Controllers:
             if is_new or matching:
                 one["spec"]["replicas"] = deployment["spec"]["replicas"] if is_new else 0
             self._pods(one)
-        self._kubelet()
+        self.kubelets()
         pods = self.all("Pod")
         new = [one for one in pods if matching and _owner(one) == matching[0]["metadata"]["uid"]]
         status = objects.rolled_out(len(pods), observedGeneration=deployment["metadata"]["generation"])
@@ -83,7 +83,8 @@ class Controllers:
         }
         self._put({"kind": "Pod", "metadata": metadata, "spec": {**template["spec"], "nodeName": "node"}})
 
-    def _kubelet(self) -> None:
+    def kubelets(self) -> None:
+        """What the nodes do."""
         for pod in [] if self.is_deaf else self.all("Pod"):
             containers = [objects.running(one["name"]) for one in pod["spec"]["containers"]]
             status = {

@@ -198,6 +198,46 @@ async def test_what_a_node_does_not_do_is_rolled_out(world: World, reason: str, 
     assert world.status()["state"] == "InService"
 
 
+@pytest.mark.parametrize(
+    "turn", [lambda world: None, lambda world: world.want(spec(image="x:2")), lambda world: world.want(spec())]
+)
+async def test_pods_that_are_not_resized_after_all_get_back_what_they_had(
+    world: World, turn: Callable[[World], None]
+) -> None:
+    before = world.amounts()
+    world.controllers.conditions = [
+        {"type": "PodResizePending", "status": "True", "reason": "Infeasible", "message": "no room"}
+    ]
+    world.want(spec(LARGE))
+    await world.run()
+    await world.run()
+    assert world.amounts()[0]["limits"] == LARGE["limits"]
+    world.controllers.kubelets()
+    turn(world)
+    while world.deployment["spec"].get("paused"):
+        await world.run()
+    assert [fleet.resources([{"name": "a", "resources": one}]) for one in world.amounts()] == [
+        fleet.resources([{"name": "a", "resources": one}]) for one in before
+    ]
+
+
+async def test_a_return_to_a_template_whose_pods_have_more_than_it_says_makes_new_ones(world: World) -> None:
+    before = uids(world)
+    world.controllers.conditions = [
+        {"type": "PodResizePending", "status": "True", "reason": "Infeasible", "message": "no room"}
+    ]
+    world.want(spec({**SMALL, "limits": {"memory": "1Gi", "cpu": "1"}}))
+    await world.run()
+    await world.run()
+    world.controllers.kubelets()
+    while world.deployment["spec"].get("paused"):
+        await world.run()
+    world.want(spec())
+    await world.settle()
+    assert not uids(world) & before
+    assert world.amounts() == [SMALL] * 2
+
+
 async def test_a_kubelet_that_says_nothing_is_waited_for_and_not_for_ever(world: World) -> None:
     before = uids(world)
     world.controllers.is_deaf = True
