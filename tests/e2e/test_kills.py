@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from mce_api.names import HASH_ANNOTATION
 from support import cases, cluster
 from support.api_proxy import ApiProxy, Write, api_proxy, upstream_of
 from support.cluster import Namespace
@@ -165,6 +166,9 @@ def objects(namespace: Namespace) -> dict[str, list[Any]]:
 
 def lasting(raw: Any) -> Any:
     kept = {**raw, "metadata": {key: value for key, value in raw["metadata"].items() if key not in FLEETING}}
+    if raw["kind"] != "Pod":  # a child's hash covers its owner's uid, a pod's does not
+        annotations = raw["metadata"].get("annotations", {})
+        kept["metadata"]["annotations"] = {key: annotations[key] for key in annotations if key != HASH_ANNOTATION}
     if raw["kind"] == "Pod":
         del kept["metadata"]["name"]
         kept["spec"] = {key: value for key, value in raw["spec"].items() if key != "nodeName"}
