@@ -21,6 +21,9 @@ Quantity = Annotated[
 ]
 Hostname = Annotated[str, Field(min_length=1, max_length=wire.NAME_MAX_LENGTH, pattern=wire.NAME_PATTERN)]
 EnvName = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
+ContainerPath = Annotated[
+    str, Field(min_length=1, max_length=wire.CONTAINER_PATH_MAX_LENGTH, pattern=wire.CONTAINER_PATH_PATTERN)
+]
 ObjectName = Annotated[str, Field(min_length=1, max_length=253)]
 AbsolutePath = Annotated[str, Field(min_length=2, max_length=255, pattern=r"^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$")]
 Free = Annotated[dict[str, Any], Field(json_schema_extra={**PRESERVE})]
@@ -99,12 +102,20 @@ class Container(Model):
             description="Port of an image that ignores SAGEMAKER_BIND_TO_PORT. Default: an assigned one.",
         ),
     ] = None
+    ping_path: Annotated[
+        ContainerPath,
+        Field(description="Path for health checks: GET, 200 is healthy. For servers that do not have SageMaker's."),
+    ] = wire.PING_PATH
+    invocations_path: Annotated[
+        ContainerPath,
+        Field(description="Path to which invocations are POSTed. For servers that do not have SageMaker's."),
+    ] = wire.INVOCATIONS_PATH
     startup_timeout_seconds: Annotated[
         int,
         Field(
             ge=wire.MIN_STARTUP_TIMEOUT_SECONDS,
             le=wire.MAX_STARTUP_TIMEOUT_SECONDS,
-            description="How long GET /ping may take to answer 200 (AWS ContainerStartupHealthCheckTimeoutInSeconds).",
+            description="How long the ping may take to answer 200 (AWS ContainerStartupHealthCheckTimeoutInSeconds).",
         ),
     ] = wire.STARTUP_TIMEOUT_SECONDS
     invocation_timeout_seconds: Annotated[

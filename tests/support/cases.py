@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from support import paths
+
 
 def document(name: str = "mnist", **spec: Any) -> dict[str, Any]:
     """A valid Direct endpoint of two containers, with `spec` on top."""
@@ -67,6 +69,10 @@ GOOD = [
         id="volumes",
     ),
     pytest.param(document(pod={"nodeSelector": {"disk": "ssd"}, "securityProfile": "baseline"}), id="pod"),
+    *(
+        pytest.param(document(containers=[container("a", pingPath=path, invocationsPath=path)]), id=f"path-{number}")
+        for number, path in enumerate(paths.GOOD)
+    ),
 ]  # fmt: skip
 
 BAD = [
@@ -141,4 +147,9 @@ BAD = [
     pytest.param(document(name="a.b"), "name", id="endpoint-dot"),
     pytest.param(document(pod={"securityProfile": "privileged"}), "securityProfile", id="profile-unknown"),
     pytest.param(document(color="red"), "color", id="unknown-field"),
+    *(
+        pytest.param(document(containers=[container("a", **{field: path})]), field, id=f"{field}-{number}")
+        for field in ("pingPath", "invocationsPath")
+        for number, path in enumerate(paths.BAD)
+    ),
 ]  # fmt: skip
