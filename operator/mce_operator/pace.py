@@ -31,8 +31,8 @@ def forward(spec: Spec, replicas: int, new: Sequence[Pod], old: Sequence[Pod], n
     rollout = spec.rollout
     if rollout.strategy == "Rolling":
         return Pace(surge=rollout.max_surge, unavailable=rollout.max_unavailable, bake_seconds=rollout.bake_seconds)
-    is_whole = rollout.strategy == "AllAtOnce" or (rollout.strategy == "Canary" and _is_open(spec, replicas, new, old, now))
-    surge = _ALL if is_whole else f"{rollout.step_percent}%"
+    is_open = rollout.strategy == "Canary" and _is_open(spec, replicas, new, old, now)
+    surge = _ALL if is_open or rollout.strategy == "AllAtOnce" else f"{rollout.step_percent}%"
     return Pace(surge=surge, unavailable=0, bake_seconds=rollout.bake_seconds)
 
 
