@@ -27,6 +27,10 @@ MANAGED_BY: Final = "mce-operator"
 HASH_ANNOTATION: Final = f"{GROUP}/hash"
 TABLE_ANNOTATION: Final = f"{GROUP}/route-table"
 CONTAINERS_ANNOTATION: Final = f"{GROUP}/containers"
+TEMPLATE_ANNOTATION: Final = f"{GROUP}/template"
+RECORD_ANNOTATION: Final = f"{GROUP}/record"
+LAST_GOOD_ANNOTATION: Final = f"{GROUP}/last-good"
+REJECTED_ANNOTATION: Final = f"{GROUP}/rejected"
 
 # Ports inside the pod. Below the ephemeral range (32768..60999) and away from the ports that model servers
 # hard-code (7070, 8000-8082, 8500, 8501, 9000), so that an image with an explicit port rarely meets them.

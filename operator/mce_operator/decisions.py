@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from mce_api.endpoint import MultiContainerEndpoint
-from mce_operator import rollout
+from mce_operator import guard, history, rollout
 from mce_operator.observed import Observed, Pod
 from mce_operator.resources.router import Setup
 from mce_operator.rollout import Revision
@@ -25,9 +25,12 @@ _SILENT: Final = timedelta(seconds=15)
 """After which it is worth asking a router why a running container does not answer."""
 
 
-def to_ask(observed: Observed, now: datetime) -> tuple[Pod, ...]:
+def to_ask(endpoint: MultiContainerEndpoint, observed: Observed, now: datetime) -> tuple[Pod, ...]:
     """The pods whose routers know something that the decisions or the status need."""
-    return tuple(pod for pod in observed.pods if not pod.is_deleting and pod.ip and _has_silent(pod, now))
+    watched = guard.watched(endpoint.spec, history.of(observed), observed)
+    return tuple(
+        pod for pod in observed.pods if not pod.is_deleting and pod.ip and (pod in watched or _has_silent(pod, now))
+    )
 
 
 def _has_silent(pod: Pod, now: datetime) -> bool:

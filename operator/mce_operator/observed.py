@@ -74,6 +74,12 @@ class Rollout:
     """Message of the Progressing condition if the deadline is over, else empty."""
     replica_failure: str
     """Why no pod could be made, else empty."""
+    is_settled: bool = False
+    """Whether the present template has once been on all pods, and all of them available (bake time included).
+
+    Kubernetes keeps that in the Progressing condition until the template changes, whatever befalls the pods later. For
+    a moment after a change it is still said of the template before; `replicas` and `updated` differ then.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +118,8 @@ class Pod:
     is_ready: bool
     ready_changed: datetime | None
     """Since when that is so."""
+    replica_set: str
+    """Name of the ReplicaSet that it belongs to."""
     ip: str
     """Where its router listens; empty before the pod has a network."""
     is_deleting: bool
@@ -182,14 +190,16 @@ def rollout(raw: Raw) -> Rollout:
     progressing = conditions.get("Progressing", {})
     late = progressing.get("status") == "False" and progressing.get("reason") == "ProgressDeadlineExceeded"
     failure = conditions.get("ReplicaFailure", {})
+    replicas, updated = status.get("replicas", 0), status.get("updatedReplicas", 0)
     return Rollout(
         is_current=status.get("observedGeneration", 0) >= raw["metadata"].get("generation", 0),
-        replicas=status.get("replicas", 0),
-        updated=status.get("updatedReplicas", 0),
+        replicas=replicas,
+        updated=updated,
         ready=status.get("readyReplicas", 0),
         available=status.get("availableReplicas", 0),
         deadline_exceeded=progressing.get("message", "") if late else "",
         replica_failure=failure.get("message", "") if failure.get("status") == "True" else "",
+        is_settled=progressing.get("reason") == "NewReplicaSetAvailable" and replicas == updated,
     )
 
 
@@ -199,6 +209,7 @@ def pod(raw: Raw) -> Pod:
     conditions = {one["type"]: one for one in status.get("conditions") or ()}
     scheduled = conditions.get("PodScheduled", {})
     ready = conditions.get("Ready", {})
+    owners = [one["name"] for one in metadata.get("ownerReferences") or () if one.get("kind") == "ReplicaSet"]
     unplaced = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
     statuses = (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
     return Pod(
@@ -207,6 +218,7 @@ def pod(raw: Raw) -> Pod:
         template=(metadata.get("annotations") or {}).get(names.HASH_ANNOTATION, ""),
         is_ready=ready.get("status") == "True",
         ready_changed=_moment(ready.get("lastTransitionTime")),
+        replica_set=next(iter(owners), ""),
         ip=status.get("podIP", ""),
         is_deleting=bool(metadata.get("deletionTimestamp")) or status.get("phase") in {"Failed", "Succeeded"},
         unschedulable=scheduled.get("message", "") if unplaced else "",

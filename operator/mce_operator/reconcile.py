@@ -86,7 +86,7 @@ class Reconciler:
         return await self._pursue(endpoint, observed)
 
     async def _pursue(self, endpoint: MultiContainerEndpoint, observed: Observed) -> Outcome:
-        if asked := to_ask(observed, self._utc()):
+        if asked := to_ask(endpoint, observed, self._utc()):
             observed = replace(observed, routers=await self._routers.ask(asked))
         decisions = decide(endpoint, observed, self._setup, self._utc())
         wanted = desired(endpoint, decisions)
@@ -96,12 +96,13 @@ class Reconciler:
             plan = plans.plan(wanted, observed)
         failures = await self._writer.carry_out(plan, observed)
         now = self._utc()
+        revision = decisions.revision
         situation = Situation(
-            endpoint=endpoint,
+            endpoint=revision.endpoint,
             observed=observed,
             decisions=decisions,
             plan=plan,
-            verdict=verdict(endpoint, observed, decisions.revision.template, self._setup.image, now),
+            verdict=verdict(revision.endpoint, observed, revision.template, revision.setup.image, now),
             failures=failures,
         )
         await self._publish(observed, statuses.status(situation, now))

@@ -1,15 +1,17 @@
 """Endpoints, pods and Deployments as the API server would show them, made from the few facts that a test is about."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from mce_api import names, validation
 from mce_api.endpoint import MultiContainerEndpoint
 from mce_operator.decisions import Decisions
 from mce_operator.desired import desired
-from mce_operator.resources.deployment import deployment
+from mce_operator.key import Key
+from mce_operator.observed import Observed
 from mce_operator.resources.meta import K8sObject
 from mce_operator.resources.router import Setup
-from mce_operator.rollout import Revision
+from mce_operator.rollout import Revision, revision
 
 ROUTER_IMAGE = "localhost/mce/router:0.1.0"
 ROUTER = Setup(image=ROUTER_IMAGE)
@@ -40,14 +42,24 @@ def endpoint(*containers: dict[str, Any], **spec: Any) -> MultiContainerEndpoint
     return validation.endpoint(document(*containers, **spec))
 
 
+def first_revision(made: MultiContainerEndpoint) -> Revision:
+    """What is decided of an endpoint that has nothing yet."""
+    nothing = Observed(key=Key(made.metadata.namespace, made.metadata.name), document={"metadata": {}})
+    return revision(made, nothing, ROUTER, datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def deployment(made: MultiContainerEndpoint) -> K8sObject:
+    """Its first Deployment."""
+    return first_revision(made).deployment
+
+
 def template_hash(made: MultiContainerEndpoint) -> str:
-    built = deployment(made, ROUTER)
-    return str(built["spec"]["template"]["metadata"]["annotations"][names.HASH_ANNOTATION])
+    return first_revision(made).template
 
 
 def decisions(made: MultiContainerEndpoint, **changes: Any) -> Decisions:
     """What is decided of a healthy endpoint."""
-    return Decisions(**{"revision": Revision(deployment=deployment(made, ROUTER)), **changes})
+    return Decisions(**{"revision": first_revision(made), **changes})
 
 
 def wanted(made: MultiContainerEndpoint) -> tuple[K8sObject, ...]:

@@ -7,7 +7,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mce_api import names, routes, validation
-from mce_operator.resources.deployment import deployment
 from unit.mce_operator import objects
 
 few = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -39,7 +38,7 @@ def documents(draw: st.DrawFn, profile: str = "restricted") -> dict[str, Any]:
 
 
 def pod_of(document: dict[str, Any]) -> dict[str, Any]:
-    built = deployment(validation.endpoint(document), objects.ROUTER)
+    built = objects.deployment(validation.endpoint(document))
     template: dict[str, Any] = built["spec"]["template"]
     return template
 
@@ -112,7 +111,7 @@ def test_the_grace_outlasts_the_drain_and_the_longest_invocation(document: dict[
 @few
 @given(documents())
 def test_nothing_of_the_users_gets_into_the_selector_or_over_our_labels(document: dict[str, Any]) -> None:
-    built = deployment(validation.endpoint(document), objects.ROUTER)
+    built = objects.deployment(validation.endpoint(document))
     assert built["spec"]["selector"]["matchLabels"] == names.selector_labels("mnist")
     assert built["spec"]["template"]["metadata"]["labels"] == names.endpoint_labels("mnist")
 
@@ -121,5 +120,5 @@ def test_nothing_of_the_users_gets_into_the_selector_or_over_our_labels(document
 @given(documents())
 def test_equal_endpoints_give_equal_bytes(document: dict[str, Any]) -> None:
     again = json.loads(json.dumps(document))
-    first, second = (deployment(validation.endpoint(one), objects.ROUTER) for one in (document, again))
+    first, second = (objects.deployment(validation.endpoint(one)) for one in (document, again))
     assert json.dumps(first) == json.dumps(second)
