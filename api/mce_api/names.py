@@ -27,6 +27,10 @@ MANAGED_BY: Final = "mce-operator"
 HASH_ANNOTATION: Final = f"{GROUP}/hash"
 TABLE_ANNOTATION: Final = f"{GROUP}/route-table"
 CONTAINERS_ANNOTATION: Final = f"{GROUP}/containers"
+PROFILE_LABEL: Final = f"{GROUP}/security-profile"
+"""On Deployments and pods, so that `kubectl get pods -A -l` finds what runs under `baseline`."""
+VOLUME_PREFIX: Final = "mce-"
+"""Of the names of our volumes in a pod; the user's have any other."""
 
 # Ports inside the pod. Below the ephemeral range (32768..60999) and away from the ports that model servers
 # hard-code (7070, 8000-8082, 8500, 8501, 9000), so that an image with an explicit port rarely meets them.

@@ -19,7 +19,7 @@ def deployment(endpoint: MultiContainerEndpoint, setup: router.Setup) -> meta.K8
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": meta.metadata(endpoint),
+            "metadata": meta.metadata(endpoint, {names.PROFILE_LABEL: spec.pod.security_profile}),
             "spec": {
                 "replicas": replicas(spec),
                 "selector": {"matchLabels": names.selector_labels(endpoint.metadata.name)},
