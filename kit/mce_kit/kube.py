@@ -20,6 +20,7 @@ from mce_api import names
 Object = dict[str, Any]
 
 _APPLY_PATCH: Final = "application/apply-patch+yaml"
+_STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
 _LIST_CHUNK: Final = 500
 
 
@@ -107,6 +108,9 @@ class KubeApi(Protocol):
     async def apply_status(self, body: Object) -> Object:
         """The same on the status subresource. The server ignores a uid here: compare it before."""
 
+    async def patch(self, kind: str, namespace: str, name: str, body: Object) -> Object:
+        """Strategic merge patch; a uid or resourceVersion in it must match (409)."""
+
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
         """Deletes that very object (409 if another one has its name by now); its dependents follow."""
 
@@ -165,6 +169,11 @@ class AioKubeApi:
         path = RESOURCES[body["kind"]].path(metadata["namespace"], metadata["name"], subresource)
         query = {"fieldManager": names.FIELD_MANAGER, "force": "true"}
         return await self._call("PATCH", path, query, body, _APPLY_PATCH)
+
+    async def patch(self, kind: str, namespace: str, name: str, body: Object) -> Object:
+        """See `KubeApi`."""
+        query = {"fieldManager": names.FIELD_MANAGER}
+        return await self._call("PATCH", RESOURCES[kind].path(namespace, name), query, body, _STRATEGIC_PATCH)
 
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
         """See `KubeApi`."""

@@ -21,6 +21,7 @@ from mce_operator.events import Recorder
 from mce_operator.metrics import Metrics
 from mce_operator.queue import Backoff, Schedule, WorkQueue
 from mce_operator.reconcile import Reconciler
+from mce_operator.resources.network_policy import Network
 from mce_operator.resources.router import Setup
 from mce_operator.routers import HttpRouters
 from mce_operator.settings import Settings
@@ -51,7 +52,7 @@ async def run(settings: Settings) -> int:
             recorder=Recorder(socket.gethostname(), clock.utc),
             metrics=metrics,
             routers=HttpRouters(session),
-            setup=Setup(image=settings.router_image, arguments=settings.router_arguments, env=settings.router_env),
+            setup=_setup(settings),
             utc=clock.utc,
         )
         for key in cache.endpoints():
@@ -79,6 +80,20 @@ async def run(settings: Settings) -> int:
             status = await _until_first_ends(watching, background)
             await _finish(queue, background)
             return status
+
+
+def _setup(settings: Settings) -> Setup:
+    network = Network(
+        is_policed=settings.network_policies,
+        operator_namespace=settings.own_namespace,
+        metrics_from=settings.metrics_from,
+    )
+    return Setup(
+        image=settings.router_image,
+        arguments=settings.router_arguments,
+        env=settings.router_env,
+        network=network,
+    )
 
 
 async def _until_first_ends(watching: Coroutine[Any, Any, None], background: list[asyncio.Task[Any]]) -> int:

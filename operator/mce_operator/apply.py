@@ -4,10 +4,11 @@ from typing import Any
 
 from mce_api import names
 from mce_kit.kube import ApiError, KubeApi
+from mce_operator.additions import removal
 from mce_operator.cache import Cache
 from mce_operator.metrics import Metrics
 from mce_operator.observed import Observed
-from mce_operator.plan import Failure, Plan
+from mce_operator.plan import Cut, Failure, Plan
 from mce_operator.resources.meta import K8sObject
 
 
@@ -20,7 +21,7 @@ class Writer:
         self._metrics = metrics
 
     async def carry_out(self, plan: Plan, observed: Observed) -> tuple[Failure, ...]:
-        """Deletes, then applies; the first failure ends it, since later objects need the earlier ones."""
+        """Deletes, applies, cuts out; the first failure ends it, since later objects need the earlier ones."""
         for child in (*plan.orphans, *plan.superfluous):
             try:
                 await self._delete(child.kind, observed, child.uid)
@@ -31,6 +32,11 @@ class Writer:
                 await self._apply(built)
             except ApiError as error:
                 return (_failure(built["kind"], built["metadata"]["name"], error),)
+        for cut in plan.cuts:
+            try:
+                await self._cut_out(cut, observed)
+            except ApiError as error:
+                return (_failure(cut.live.kind, cut.live.name, error),)
         return ()
 
     async def _delete(self, kind: str, observed: Observed, uid: str) -> None:
@@ -47,6 +53,12 @@ class Writer:
         answer = await self._api.apply(built)
         self._metrics.written(built["kind"], "apply")
         self._cache.put(built["kind"], answer)
+
+    async def _cut_out(self, cut: Cut, observed: Observed) -> None:
+        kind, key = cut.live.kind, observed.key
+        answer = await self._api.patch(kind, key.namespace, key.name, removal(cut.paths, cut.live.uid))
+        self._metrics.written(kind, "patch")
+        self._cache.put(kind, answer)
 
     async def status(self, observed: Observed, status: dict[str, Any]) -> bool:
         """Writes the status of that very endpoint; False if it is gone or another one by now.

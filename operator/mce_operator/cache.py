@@ -28,6 +28,8 @@ SELECTOR: Final = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY}"
 
 OWNED: Final = "ownedFields"
 """Key of a cached child: the fields that belong to our field manager, as JSON text (`ownership`)."""
+OTHERS: Final = "othersFields"
+"""Key of a cached child: what belongs to other managers, their status aside, as JSON text (`drift`)."""
 
 _METADATA: Final = [
     "name",
@@ -115,9 +117,9 @@ class Cache:
 
 
 def endpoint_of(kind: str, raw: Object) -> Key:
-    """The endpoint that an object is, or that its label names."""
+    """The endpoint that an object is, or whose name it has, or of a pod the one that its label names."""
     metadata = raw["metadata"]
-    name = metadata["name"] if kind == names.KIND else (metadata.get("labels") or {}).get(names.ENDPOINT_LABEL, "")
+    name = (metadata.get("labels") or {}).get(names.ENDPOINT_LABEL, "") if kind == "Pod" else metadata["name"]
     return Key(metadata["namespace"], name)
 
 
@@ -150,7 +152,7 @@ def _trimmed(kind: str, raw: Object) -> Object:
         status = raw.get("status") or {}
         kept["status"] = {name: status[name] for name in _POD_STATUS if name in status}
     else:
-        kept[OWNED] = owned_fields(raw)
+        kept[OWNED], kept[OTHERS] = owned_fields(raw), others_fields(raw)
         if kind == "Deployment":
             kept["status"] = raw.get("status") or {}
     return kept
@@ -164,3 +166,14 @@ def owned_fields(raw: Object) -> str:
         if entry.get("manager") == names.FIELD_MANAGER and not entry.get("subresource")
     ]
     return json.dumps(mine, separators=(",", ":"))
+
+
+def others_fields(raw: Object) -> str:
+    """The fields of an object by the managers that they belong to, as pairs; without ours, and without any status."""
+    theirs = [
+        (str(entry.get("manager", "")), fields)
+        for entry in raw["metadata"].get("managedFields") or ()
+        if entry.get("manager") != names.FIELD_MANAGER and entry.get("subresource") != "status"
+        if (fields := {name: below for name, below in (entry.get("fieldsV1") or {}).items() if name != "f:status"})
+    ]
+    return json.dumps(theirs, separators=(",", ":"))

@@ -13,6 +13,11 @@ _REPEAT_AFTER: Final = timedelta(minutes=5)
 _NOTE_LENGTH: Final = 1000
 _REMEMBERED: Final = 4096
 
+DRIFT_HEALED: Final = "DriftHealed"
+"""Reason: an object of ours was changed by others, and is as it should be again."""
+DRIFT_CONFLICT: Final = "DriftConflict"
+"""Reason: that happens again and again."""
+
 
 class Recorder:
     """Decides which transitions are worth an Event; the same one of the same object at most once in five minutes."""
@@ -28,25 +33,36 @@ class Recorder:
         if (before.get("state", ""), before.get("reason", "")) == (status.state, status.reason):
             return None
         reason = status.reason if status.failure_reason else status.state
+        if not self._is_new((observed.uid, reason, status.failure_reason)):
+            return None
+        note = status.failure_reason or next((one.message for one in status.conditions if one.message), status.state)
+        is_bad = bool(status.failure_reason) or status.state == State.FAILED
+        return self._event(observed, reason, note, is_bad=is_bad)
+
+    def drift(self, observed: Observed, reason: str, note: str) -> dict[str, Any] | None:
+        """The Event about what others did to the endpoint's objects; `reason` is one of `DRIFT_...`."""
+        if not self._is_new((observed.uid, reason, note)):
+            return None
+        return self._event(observed, reason, note, is_bad=True)
+
+    def _is_new(self, identity: tuple[str, str, str]) -> bool:
         now = self._utc()
-        identity = (observed.uid, reason, status.failure_reason)
         posted = self._posted.get(identity)
         if posted is not None and now - posted < _REPEAT_AFTER:
-            return None
+            return False
         if len(self._posted) >= _REMEMBERED:
             self._posted.clear()
         self._posted[identity] = now
-        return self._event(observed, status, reason, now)
+        return True
 
-    def _event(self, observed: Observed, status: Status, reason: str, now: datetime) -> dict[str, Any]:
-        key = observed.key
-        note = status.failure_reason or next((one.message for one in status.conditions if one.message), status.state)
+    def _event(self, observed: Observed, reason: str, note: str, *, is_bad: bool) -> dict[str, Any]:
+        key, now = observed.key, self._utc()
         return {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {"name": f"{key.name}.{uuid.uuid4().hex[:16]}", "namespace": key.namespace},
             "eventTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "type": "Warning" if status.failure_reason or status.state == State.FAILED else "Normal",
+            "type": "Warning" if is_bad else "Normal",
             "reason": reason,
             "action": "Reconcile",
             "note": note[:_NOTE_LENGTH],

@@ -32,6 +32,12 @@ class Metrics(Collector):
         self._writes = Counter(
             "mce_operator_writes", "Writes that the API server took.", ("kind", "verb"), registry=self.registry
         )
+        self._drifts = Counter(
+            "mce_operator_drift_healed",
+            "Objects of ours that others had edited, added to or deleted, and that were set right again.",
+            ("kind", "what"),
+            registry=self.registry,
+        )
         self._build = Gauge("mce_build_info", "Always 1.", ("component", "version"), registry=self.registry)
         self._build.labels("operator", version("mce")).set(1)
         self.registry.register(self)
@@ -57,6 +63,10 @@ class Metrics(Collector):
     def written(self, kind: str, verb: str) -> None:
         """The API server took a write."""
         self._writes.labels(kind, verb).inc()
+
+    def healed(self, kind: str, what: str) -> None:
+        """One of our objects is as it should be again."""
+        self._drifts.labels(kind, what).inc()
 
     def endpoint_is(self, key: Key, status: Status) -> None:
         """An endpoint's status as of now."""

@@ -31,6 +31,8 @@ class Child:
     """Hash of what was last applied."""
     owned: str
     """The fields that are ours (see `ownership`)."""
+    others: str = "[]"
+    """The fields that are other managers' (see `drift`)."""
     is_deleting: bool
 
 
@@ -163,7 +165,7 @@ class Observed:
         return tuple(pod for pod in self.pods if pod.template == template and not pod.is_deleting)
 
 
-def child(kind: str, raw: Raw, owned: str) -> Child:
+def child(kind: str, raw: Raw, owned: str, others: str) -> Child:
     """A child out of its object."""
     metadata = raw["metadata"]
     controllers = [ref for ref in metadata.get("ownerReferences") or () if ref.get("controller")]
@@ -179,6 +181,7 @@ def child(kind: str, raw: Raw, owned: str) -> Child:
         annotations=metadata.get("annotations") or {},
         hash=(metadata.get("annotations") or {}).get(names.HASH_ANNOTATION, ""),
         owned=owned,
+        others=others,
         is_deleting=bool(metadata.get("deletionTimestamp")),
     )
 

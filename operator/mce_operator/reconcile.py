@@ -17,6 +17,7 @@ from mce_operator.cache import Cache
 from mce_operator.decisions import decide, to_ask
 from mce_operator.desired import desired
 from mce_operator.events import Recorder
+from mce_operator.healing import Healing
 from mce_operator.key import Key
 from mce_operator.metrics import Metrics
 from mce_operator.observe import observe, with_strangers
@@ -64,6 +65,7 @@ class Reconciler:
         self._routers = routers
         self._setup = setup
         self._utc = utc
+        self._healing = Healing(api, cache, recorder, metrics, utc)
 
     async def reconcile(self, key: Key) -> Outcome:
         """Brings one endpoint closer to what its spec says, and its status to what is.
@@ -74,6 +76,7 @@ class Reconciler:
         observed = observe(self._cache, key)
         if observed is None:
             self._metrics.endpoint_gone(key)
+            self._healing.forget(key)
             return DONE
         if observed.is_deleting:
             await self._publish(observed, statuses.deleting(observed, self._utc()))
@@ -89,12 +92,17 @@ class Reconciler:
         if asked := to_ask(endpoint, observed, self._utc()):
             observed = replace(observed, routers=await self._routers.ask(asked))
         decisions = decide(endpoint, observed, self._setup, self._utc())
-        wanted = desired(endpoint, decisions)
+        wanted = desired(endpoint, decisions, self._setup)
         plan = plans.plan(wanted, observed)
         if created := plans.creations(plan, observed):
             observed = await with_strangers(self._api, self._cache, observed, created)
             plan = plans.plan(wanted, observed)
-        failures = await self._writer.carry_out(plan, observed)
+        treatment = self._healing.admit(plan, observed)
+        failures = await self._writer.carry_out(treatment.plan, observed)
+        await self._healing.report(treatment, observed)
+        if treatment.refused.kinds and not failures:
+            # Somebody writes against us: the status waits, too, or it would follow every one of those writes.
+            return Outcome(is_settled=True, look_again_seconds=treatment.refused.seconds)
         now = self._utc()
         revision = decisions.revision
         situation = Situation(

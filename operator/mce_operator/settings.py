@@ -1,9 +1,19 @@
 """Everything that may be set on an operator, read once from the environment (`MCE_OPERATOR_...`) and passed down."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from mce_api.endpoint import Peer
+
+PROMETHEUS: Final = (
+    Peer(
+        namespace_selector={"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}},
+        pod_selector={"matchLabels": {"app.kubernetes.io/name": "prometheus"}},
+    ),
+)
+"""Where the Prometheus charts and kube-prometheus put it. Not by the pod's label alone: anybody can set that."""
 
 
 class Settings(BaseSettings):
@@ -22,6 +32,15 @@ class Settings(BaseSettings):
 
     router_env: Annotated[tuple[tuple[str, str], ...], NoDecode] = ()
     """Variables of every router, NAME=VALUE, separated by blanks: OpenTelemetry's. A new value rolls every endpoint."""
+
+    network_policies: bool = True
+    """Whether every endpoint gets a NetworkPolicy. False: the ones that are there are deleted."""
+
+    own_namespace: Annotated[str, Field(pattern=r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?$")] = ""
+    """Where this operator runs; its namespace gets to every endpoint. Empty: in no pod of the cluster."""
+
+    metrics_from: tuple[Peer, ...] = PROMETHEUS
+    """JSON: peers of a NetworkPolicy that may read the routers' metrics. They get to the whole admin port."""
 
     log_level: str = "INFO"
     """Python level of the logs, which are JSON lines on standard error."""
@@ -66,6 +85,14 @@ class Settings(BaseSettings):
         if bad := [name for name, equals, _ in pairs if not equals or not name]:
             raise ValueError(f"{bad[0]!r} is not NAME=VALUE, for example OTEL_TRACES_SAMPLER=parentbased_traceidratio")
         return tuple((name, text) for name, _, text in pairs)
+
+    @field_validator("metrics_from")
+    @classmethod
+    def _select(cls, value: tuple[Peer, ...]) -> tuple[Peer, ...]:
+        """A NetworkPolicy refuses a peer that selects nothing."""
+        if any(peer.namespace_selector is None and peer.pod_selector is None for peer in value):
+            raise ValueError('a peer needs namespaceSelector, podSelector or both: [{"namespaceSelector": {}}]')
+        return value
 
     @field_validator("namespaces", mode="before")
     @classmethod

@@ -29,7 +29,10 @@ def deployment(
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": {**meta.metadata(endpoint), "annotations": dict(annotations)},
+            "metadata": {
+                **meta.metadata(endpoint, {names.PROFILE_LABEL: spec.pod.security_profile}),
+                "annotations": dict(annotations),
+            },
             "spec": {
                 "replicas": replicas(spec),
                 "selector": {"matchLabels": names.selector_labels(endpoint.metadata.name)},

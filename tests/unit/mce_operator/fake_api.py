@@ -68,6 +68,16 @@ class FakeApi:
             raise ApiError(404, "NotFound", "gone")
         return copy.deepcopy(self.store({**live, "status": body["status"]}))
 
+    async def patch(self, kind: str, namespace: str, name: str, body: Object) -> Object:
+        self._log("patch", kind)
+        live = await self.get(kind, namespace, name)
+        if live["metadata"]["uid"] != body["metadata"]["uid"]:
+            raise ApiError(409, "Conflict", "uid mismatch")
+        merged = merge(live, body)
+        ours = [one for one in merged["metadata"]["managedFields"] if one["manager"] == names.FIELD_MANAGER]
+        merged["metadata"]["managedFields"] = ours
+        return copy.deepcopy(self.store(merged))
+
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
         self._log("delete", kind)
         live = await self.get(kind, namespace, name)
@@ -89,6 +99,29 @@ class FakeApi:
 
 def _address(raw: Object) -> Address:
     return raw["kind"], raw["metadata"]["namespace"], raw["metadata"]["name"]
+
+
+def merge(live: Any, patch: Any) -> Any:
+    """A strategic merge patch, as far as it takes things out."""
+    kept = dict(live)
+    for name, value in patch.items():
+        if value is None:
+            kept.pop(name, None)
+        elif isinstance(value, dict):
+            kept[name] = merge(kept.get(name, {}), value)
+        elif isinstance(value, list):
+            kept[name] = [one for item in kept.get(name, []) if (one := _merged_item(item, value)) is not None]
+        else:
+            kept[name] = value
+    return kept
+
+
+def _merged_item(item: Any, patches: list[Any]) -> Any:
+    for patch in patches:
+        identity = patch.get("name", patch.get("port"))
+        if item.get("name") == identity or item.get("port") == identity:
+            return None if patch.get("$patch") == "delete" else merge(item, patch)
+    return item
 
 
 _LIST_KEYS = (("uid",), ("name",), ("mountPath",), ("containerPort", "protocol"), ("port", "protocol"))

@@ -64,7 +64,7 @@ def decisions(made: MultiContainerEndpoint, **changes: Any) -> Decisions:
 
 def wanted(made: MultiContainerEndpoint) -> tuple[K8sObject, ...]:
     """Its children."""
-    return desired(made, decisions(made))
+    return desired(made, decisions(made), ROUTER)
 
 
 def running(name: str, *, since: str = "2026-01-01T00:00:00Z", up: bool = True, **more: Any) -> dict[str, Any]:

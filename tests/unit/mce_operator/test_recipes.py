@@ -10,7 +10,6 @@ import yaml
 
 from mce_api import names, routes, rules, validation
 from mce_local import documents, expansion
-from mce_operator.resources.deployment import deployment
 from unit.mce_operator import objects
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,7 +22,7 @@ recipes = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 
 def pod(path: Path) -> dict[str, Any]:
     endpoint = validation.endpoint(yaml.safe_load(path.read_text()))
-    template: dict[str, Any] = deployment(endpoint, objects.ROUTER)["spec"]["template"]
+    template: dict[str, Any] = objects.deployment(endpoint)["spec"]["template"]
     return template
 
 

@@ -20,7 +20,8 @@ from unit.mce_operator import objects
 from unit.mce_operator.fake_api import FakeApi, FakeRouters
 
 KEY = Key("team-a", "mnist")
-FIRST = [("apply", "ServiceAccount"), ("apply", "Service"), ("apply", "Deployment"), ("status", names.KIND)]
+KINDS = ("ServiceAccount", "NetworkPolicy", "Service", "Deployment", "PodDisruptionBudget")
+FIRST = [*(("apply", kind) for kind in KINDS), ("status", names.KIND)]
 
 
 class Cluster:
@@ -67,7 +68,7 @@ class Cluster:
 @pytest.fixture
 async def cluster() -> Cluster:
     made = Cluster()
-    made.api.store(objects.document())
+    made.api.store(objects.document(replicas=2))
     await made.start()
     return made
 
@@ -95,7 +96,7 @@ async def test_a_restart_writes_nothing(cluster: Cluster) -> None:
     assert cluster.writes() == []
 
 
-@pytest.mark.parametrize("kind", ["ServiceAccount", "Service", "Deployment"])
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_deleted_child_is_made_again(cluster: Cluster, kind: str) -> None:
     await cluster.run()
     del cluster.api.objects[kind, *KEY]
@@ -116,7 +117,7 @@ async def test_an_edited_child_is_healed(cluster: Cluster) -> None:
     cluster.writes()
     await cluster.run()
     assert ("apply", "Deployment") in cluster.writes()
-    assert cluster.api.objects["Deployment", *KEY]["spec"]["replicas"] == 1
+    assert cluster.api.objects["Deployment", *KEY]["spec"]["replicas"] == 2
 
 
 async def test_a_child_of_a_dead_owner_is_deleted_and_then_made_anew(cluster: Cluster) -> None:
@@ -125,11 +126,7 @@ async def test_a_child_of_a_dead_owner_is_deleted_and_then_made_anew(cluster: Cl
     cluster.writes()
     outcome = await cluster.run()
     assert not outcome.is_settled
-    assert [write for write in cluster.writes() if write[1] != names.KIND] == [
-        ("delete", "ServiceAccount"),
-        ("delete", "Service"),
-        ("delete", "Deployment"),
-    ]
+    assert [write for write in cluster.writes() if write[1] != names.KIND] == [("delete", kind) for kind in KINDS]
     assert (await cluster.run()).is_settled
     owner = cluster.api.objects["Deployment", *KEY]["metadata"]["ownerReferences"][0]
     assert owner["uid"] == "reborn"
@@ -221,13 +218,10 @@ async def test_one_event_per_transition(cluster: Cluster) -> None:
 
 async def test_the_whole_way_into_service(cluster: Cluster) -> None:
     await cluster.run()
-    template = objects.template_hash(objects.endpoint())
-    up = {
-        "kind": "Pod",
-        "apiVersion": "v1",
-        **objects.pod(template, objects.running("a"), objects.running("b")),
-    }
-    cluster.api.store(up)
-    cluster.edit("Deployment", lambda live: live.update(status=objects.rolled_out()))
+    template = objects.template_hash(objects.endpoint(replicas=2))
+    for number in range(2):
+        up = objects.pod(template, objects.running("a"), objects.running("b"), name=f"mnist-{number}")
+        cluster.api.store({"kind": "Pod", "apiVersion": "v1", **up})
+    cluster.edit("Deployment", lambda live: live.update(status=objects.rolled_out(2)))
     await cluster.run()
     assert (cluster.status()["state"], cluster.status()["containersReady"]) == ("InService", "2/2")
