@@ -128,8 +128,6 @@ class ControlPlane:
             f"--cert-dir={self._path('certs')}",
             "--leader-elect=false",
             f"--service-account-private-key-file={self._path('sa.key')}",
-            "--kube-api-qps=200",
-            "--kube-api-burst=400",
             "--profiling=false",
         ]
 

@@ -2,10 +2,11 @@
 
 import copy
 import json
+from collections.abc import Callable
 from typing import Any
 
 from mce_api import names
-from mce_kit.kube import ApiError, Listing, Object
+from mce_kit.kube import ApiError, Listing, Object, as_it_is
 
 Address = tuple[str, str, str]
 
@@ -38,10 +39,12 @@ class FakeApi:
         except KeyError:
             raise ApiError(404, "NotFound", f"{kind} {name} not found") from None
 
-    async def list(self, kind: str, namespace: str | None, label_selector: str = "") -> Listing:
+    async def list(
+        self, kind: str, namespace: str | None, label_selector: str = "", keep: Callable[[Object], Object] = as_it_is
+    ) -> Listing:
         key, _, value = label_selector.partition("=")
         items = [
-            copy.deepcopy(one)
+            keep(copy.deepcopy(one))
             for address, one in self.objects.items()
             if address[0] == kind
             and namespace in (None, address[1])
