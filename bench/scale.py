@@ -1,6 +1,6 @@
-"""`python bench/scale.py [--endpoints N] [--idle SECONDS]`: the operator with many endpoints on a control plane of its own.
+"""`python bench/scale.py [--endpoints N] [--idle SECONDS]`: the operator with many endpoints, on its own control plane.
 
-docs/performance.md says what. One JSON object per run on stdout and in bench/results/, a table for people on stderr. Exit
+docs/performance.md says what. One JSON object on stdout and in bench/results/, a summary for people on stderr. Exit
 status: 0 measured, 1 something failed, 2 wrong arguments, 3 with --strict: a `must` was missed.
 """
 
@@ -135,7 +135,9 @@ def operator(plane: ControlPlane, folder: Path, name: str) -> Iterator[tuple[Run
         "MCE_OPERATOR_HTTP_HOST": "127.0.0.1",
         "MCE_OPERATOR_HTTP_PORT": str(port),
     }
-    command = ["env", *(f"{key}={value}" for key, value in env.items()), sys.executable, "-m", "mce_operator"]
+    # Where no bytecode may be written every start compiles everything, which an image has done before.
+    variables = [f"{key}={value}" for key, value in env.items()]
+    command = ["env", "-u", "PYTHONDONTWRITEBYTECODE", *variables, sys.executable, "-m", "mce_operator"]
     log = folder / f"operator-{name}"
     log.mkdir()
     with Running("operator", command, core=None, folder=log) as running:

@@ -122,8 +122,8 @@ class KubeApi(Protocol):
     async def create_event(self, body: Object) -> None:
         """Posts one `events.k8s.io/v1` Event."""
 
-    async def pod_metrics(self, namespace: str, label_selector: str) -> tuple[Object, ...]:
-        """CPU and memory of the selected pods' containers, as metrics.k8s.io has them."""
+    async def pod_metrics(self, namespace: str | None, label_selector: str) -> tuple[Object, ...]:
+        """CPU and memory of the selected pods' containers, as metrics.k8s.io has them; no namespace: all of them."""
 
 
 class AioKubeApi:
@@ -191,7 +191,7 @@ class AioKubeApi:
         """See `KubeApi`."""
         await self._call("POST", RESOURCES["Event"].path(body["metadata"]["namespace"]), None, body)
 
-    async def pod_metrics(self, namespace: str, label_selector: str) -> tuple[Object, ...]:
+    async def pod_metrics(self, namespace: str | None, label_selector: str) -> tuple[Object, ...]:
         """See `KubeApi`."""
         path = RESOURCES["PodMetrics"].path(namespace)
         return tuple((await self._call("GET", path, {"labelSelector": label_selector})).get("items") or ())

@@ -18,6 +18,7 @@ from mce_operator.apply import Writer
 from mce_operator.cache import Cache
 from mce_operator.events import Recorder
 from mce_operator.metrics import Metrics
+from mce_operator.pace import Bucket, Pace
 from mce_operator.queue import Backoff, Schedule, WorkQueue
 from mce_operator.reconcile import Reconciler
 from mce_operator.resources.router import Setup
@@ -39,13 +40,14 @@ async def run(settings: Settings) -> int:
         await sync.fill(api, cache, settings.namespaces)
         backoff = Backoff(first_seconds=settings.backoff_seconds, longest_seconds=settings.max_backoff_seconds)
         queue = WorkQueue(Schedule(backoff), clock.monotonic)
-        usage = UsageReader(api, cache)
+        bucket = Bucket(rate=settings.writes_per_second, burst=settings.write_burst)
+        usage = UsageReader(api, cache, is_clusterwide=not settings.namespaces)
         metrics.watch_queue(lambda: queue.depth, lambda: queue.waiting)
         metrics.watch_usage(usage.current)
         reconciler = Reconciler(
             api=api,
             cache=cache,
-            writer=Writer(api, cache, metrics),
+            writer=Writer(api, cache, metrics, Pace(bucket, clock.monotonic, metrics.held_back)),
             recorder=Recorder(socket.gethostname(), clock.utc),
             metrics=metrics,
             setup=Setup(image=settings.router_image, arguments=settings.router_arguments, env=settings.router_env),

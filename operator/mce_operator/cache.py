@@ -117,6 +117,12 @@ def endpoint_of(kind: str, raw: Object) -> Key:
     return Key(metadata["namespace"], name)
 
 
+def is_unanswered(kind: str, raw: Object) -> bool:
+    """Whether somebody has changed an endpoint and has had no answer in its status yet."""
+    seen = (raw.get("status") or {}).get("observedGeneration")
+    return kind == names.KIND and seen != raw["metadata"].get("generation")
+
+
 def _key(raw: Object) -> Key:
     return Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
 

@@ -12,7 +12,7 @@ import kopf
 
 from mce_api import names
 from mce_kit.kube import RESOURCES, Connection
-from mce_operator.cache import SELECTOR, WATCHED_KINDS, Cache
+from mce_operator.cache import SELECTOR, WATCHED_KINDS, Cache, is_unanswered
 from mce_operator.nostorage import NoDiffBase, NoProgress
 from mce_operator.queue import WorkQueue
 
@@ -36,7 +36,7 @@ def registry(
             if event["type"] == "DELETED":
                 queue.add(cache.remove(kind, event["object"]))
             elif (endpoint := cache.put(kind, event["object"])) is not None:
-                queue.add(endpoint)
+                queue.add(endpoint, first=is_unanswered(kind, event["object"]))
 
         kopf.on.event(group, version, resource.plural, id=f"{kind}-heard", registry=made)(heard)
 

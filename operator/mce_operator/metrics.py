@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -32,6 +32,12 @@ class Metrics(Collector):
         self._writes = Counter(
             "mce_operator_writes", "Writes that the API server took.", ("kind", "verb"), registry=self.registry
         )
+        self._held_back = Counter(
+            "mce_operator_write_wait_seconds",
+            "Time that writes waited for their turn (MCE_OPERATOR_WRITES_PER_SECOND).",
+            registry=self.registry,
+        )
+        ProcessCollector(registry=self.registry)
         self._build = Gauge("mce_build_info", "Always 1.", ("component", "version"), registry=self.registry)
         self._build.labels("operator", version("mce")).set(1)
         self.registry.register(self)
@@ -57,6 +63,10 @@ class Metrics(Collector):
     def written(self, kind: str, verb: str) -> None:
         """The API server took a write."""
         self._writes.labels(kind, verb).inc()
+
+    def held_back(self, seconds: float) -> None:
+        """A write had to wait."""
+        self._held_back.inc(seconds)
 
     def endpoint_is(self, key: Key, status: Status) -> None:
         """An endpoint's status as of now."""

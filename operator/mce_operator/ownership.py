@@ -35,7 +35,8 @@ def _holds(tree: Mapping[str, Any], wanted: Any) -> bool:
     if isinstance(wanted, Mapping):
         return all(f"f:{name}" in tree and _below(tree[f"f:{name}"], value) for name, value in wanted.items())
     if isinstance(wanted, list):
-        return all(_item(tree, item) for item in wanted)
+        keyed = [(json.loads(name[2:]), below) for name, below in tree.items() if name.startswith("k:")]
+        return all(_item(tree, keyed, item) for item in wanted)
     return True
 
 
@@ -44,12 +45,11 @@ def _below(tree: Mapping[str, Any], value: Any) -> bool:
     return not tree or _holds(tree, value)
 
 
-def _item(tree: Mapping[str, Any], item: Any) -> bool:
+def _item(tree: Mapping[str, Any], keyed: list[tuple[dict[str, Any], Any]], item: Any) -> bool:
+    """Whether an item of a list is ours: by its value, or as a whole under the key that it has in `keyed`."""
     if not isinstance(item, Mapping):
         return f"v:{json.dumps(item)}" in tree
-    for name, below in tree.items():
-        if name.startswith("k:"):
-            identity = json.loads(name[2:])
-            if all(item.get(part, value) == value for part, value in identity.items()):
-                return _below(below, item)
+    for identity, below in keyed:
+        if all(item.get(part, value) == value for part, value in identity.items()):
+            return _below(below, item)
     return False

@@ -20,6 +20,10 @@ class FakeApi:
         """Every write as (verb, kind)."""
         self.events: list[Object] = []
         self.metrics: list[Object] = []
+        self.metrics_lists: list[str | None] = []
+        """Namespace of every list of metrics; None: all."""
+        self.no_metrics: dict[str, ApiError] = {}
+        """What to answer to such a list instead, by namespace; empty: all."""
         self.fail: dict[tuple[str, str], ApiError] = {}
         """What to answer to (verb, kind) instead."""
         self._version = 100
@@ -79,8 +83,11 @@ class FakeApi:
     async def create_event(self, body: Object) -> None:
         self.events.append(body)
 
-    async def pod_metrics(self, namespace: str, label_selector: str) -> tuple[Object, ...]:
-        return tuple(one for one in self.metrics if one["metadata"]["namespace"] == namespace)
+    async def pod_metrics(self, namespace: str | None, label_selector: str) -> tuple[Object, ...]:
+        self.metrics_lists.append(namespace)
+        if (namespace or "") in self.no_metrics:
+            raise self.no_metrics[namespace or ""]
+        return tuple(one for one in self.metrics if namespace in (None, one["metadata"]["namespace"]))
 
     def _log(self, verb: str, kind: str) -> None:
         if (verb, kind) in self.fail:
