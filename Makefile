@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 CODE := api kit operator router local cli tests hack bench examples
 
-.PHONY: help setup demo test check fix fuzz generate cluster cluster-down images e2e bench soak
+.PHONY: help setup demo test check fix fuzz generate cluster cluster-down images e2e bench bench-operator soak
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ e2e: setup cluster images ## End-to-end tests on that cluster
 
 bench: setup ## The router beside nginx, HAProxy and Go, as ratios
 	@$(BIN)/python bench/run.py
+
+bench-operator: setup ## The operator with 1,000 endpoints on a control plane of its own (ENDPOINTS=, IDLE=)
+	@$(BIN)/python bench/scale.py $(if $(ENDPOINTS),--endpoints $(ENDPOINTS)) $(if $(IDLE),--idle $(IDLE))
 
 SECONDS ?= 600
 WORKERS ?= 1

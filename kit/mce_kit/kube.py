@@ -6,7 +6,9 @@ service account, token re-read every minute) is used, and whose 126 MB of typed 
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+import urllib.parse
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -21,7 +23,8 @@ Object = dict[str, Any]
 
 _APPLY_PATCH: Final = "application/apply-patch+yaml"
 _STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
-_LIST_CHUNK: Final = 500
+_LIST_CHUNK: Final = 100
+"""Objects of one answer, which is held and parsed as a whole: 8 MB for Deployments of three containers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +96,24 @@ class Listing:
     items: list[Object]
 
 
+def as_it_is(raw: Object) -> Object:
+    """For who wants whole objects."""
+    return raw
+
+
 class KubeApi(Protocol):
     """The verbs. Every method raises `ApiError`; none retries."""
 
     async def get(self, kind: str, namespace: str, name: str) -> Object:
         """One object."""
 
-    async def list(self, kind: str, namespace: str | None, label_selector: str = "") -> Listing:
-        """All objects of a kind in a namespace, or everywhere; read in chunks."""
+    async def list(
+        self, kind: str, namespace: str | None, label_selector: str = "", keep: Callable[[Object], Object] = as_it_is
+    ) -> Listing:
+        """All objects of a kind in a namespace, or everywhere; read in chunks.
+
+        Of each object only what `keep` makes of it is held on to: as they come a thousand Deployments are 80 MB.
+        """
 
     async def apply(self, body: Object) -> Object:
         """Server-side apply as our field manager, conflicts forced; with a uid in the body it never re-creates."""
@@ -117,8 +130,8 @@ class KubeApi(Protocol):
     async def create_event(self, body: Object) -> None:
         """Posts one `events.k8s.io/v1` Event."""
 
-    async def pod_metrics(self, namespace: str, label_selector: str) -> tuple[Object, ...]:
-        """CPU and memory of the selected pods' containers, as metrics.k8s.io has them."""
+    async def pod_metrics(self, namespace: str | None, label_selector: str) -> tuple[Object, ...]:
+        """CPU and memory of the selected pods' containers, as metrics.k8s.io has them; no namespace: all of them."""
 
 
 class AioKubeApi:
@@ -145,13 +158,15 @@ class AioKubeApi:
         """See `KubeApi`."""
         return await self._call("GET", RESOURCES[kind].path(namespace, name))
 
-    async def list(self, kind: str, namespace: str | None, label_selector: str = "") -> Listing:
+    async def list(
+        self, kind: str, namespace: str | None, label_selector: str = "", keep: Callable[[Object], Object] = as_it_is
+    ) -> Listing:
         """See `KubeApi`."""
         query = {"labelSelector": label_selector, "limit": str(_LIST_CHUNK)}
         items: list[Object] = []
         while True:
             page = await self._call("GET", RESOURCES[kind].path(namespace), query)
-            items += page.get("items") or []
+            items += map(keep, page.get("items") or ())
             query["continue"] = page["metadata"].get("continue", "")
             if not query["continue"]:
                 return Listing(resource_version=page["metadata"].get("resourceVersion", ""), items=items)
@@ -189,7 +204,7 @@ class AioKubeApi:
         """See `KubeApi`."""
         await self._call("POST", RESOURCES["Event"].path(body["metadata"]["namespace"]), None, body)
 
-    async def pod_metrics(self, namespace: str, label_selector: str) -> tuple[Object, ...]:
+    async def pod_metrics(self, namespace: str | None, label_selector: str) -> tuple[Object, ...]:
         """See `KubeApi`."""
         path = RESOURCES["PodMetrics"].path(namespace)
         return tuple((await self._call("GET", path, {"labelSelector": label_selector})).get("items") or ())
@@ -247,9 +262,18 @@ async def connect(timeout_seconds: float) -> AsyncIterator[AioKubeApi]:
             await config.load_kube_config(client_configuration=settings)  # type: ignore[no-untyped-call]
         except config.ConfigException as error:
             raise ApiError(0, "NoCluster", f"no service account and no usable kubeconfig: {error}") from error
+    _use_no_netrc(settings)
     transport = client.ApiClient(settings)
     try:
         yield AioKubeApi(transport, timeout_seconds)
     finally:
         await transport.close()  # type: ignore[no-untyped-call]
         await asyncio.sleep(0)  # lets aiohttp's transports close before the loop does
+
+
+def _use_no_netrc(settings: client.Configuration) -> None:
+    """Proxies of the environment count as before, ~/.netrc no more: aiohttp read it in a thread before each request."""
+    address = urllib.parse.urlsplit(settings.host)
+    if settings.proxy is None and not urllib.request.proxy_bypass(address.netloc):
+        settings.proxy = urllib.request.getproxies().get(address.scheme)
+    settings.client_session_kwargs = {"trust_env": False}

@@ -25,6 +25,7 @@ from mce_operator.resources.network_policy import Network
 from mce_operator.resources.router import Setup
 from mce_operator.routers import HttpRouters
 from mce_operator.settings import Settings
+from mce_operator.throttle import Bucket, Throttle
 from mce_operator.usage import UsageReader
 from mce_operator.work import work_forever
 
@@ -42,13 +43,14 @@ async def run(settings: Settings) -> int:
         await sync.fill(api, cache, settings.namespaces)
         backoff = Backoff(first_seconds=settings.backoff_seconds, longest_seconds=settings.max_backoff_seconds)
         queue = WorkQueue(Schedule(backoff), clock.monotonic)
-        usage = UsageReader(api, cache)
+        bucket = Bucket(rate=settings.writes_per_second, burst=settings.write_burst)
+        usage = UsageReader(api, cache, is_clusterwide=not settings.namespaces)
         metrics.watch_queue(lambda: queue.depth, lambda: queue.waiting)
         metrics.watch_usage(usage.current)
         reconciler = Reconciler(
             api=api,
             cache=cache,
-            writer=Writer(api, cache, metrics),
+            writer=Writer(api, cache, metrics, Throttle(bucket, clock.monotonic, metrics.held_back)),
             recorder=Recorder(socket.gethostname(), clock.utc),
             metrics=metrics,
             routers=HttpRouters(session),

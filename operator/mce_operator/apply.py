@@ -1,4 +1,7 @@
-"""The only writer: server-side apply, deletion, status. Failures come back as values; answers go into the cache."""
+"""The only writer: server-side apply, deletion, status, events.
+
+Failures come back as values; answers go into the cache.
+"""
 
 from typing import Any
 
@@ -10,15 +13,17 @@ from mce_operator.metrics import Metrics
 from mce_operator.observed import Observed
 from mce_operator.plan import Cut, Failure, Plan
 from mce_operator.resources.meta import K8sObject
+from mce_operator.throttle import Throttle
 
 
 class Writer:
-    """Carries plans out."""
+    """Carries plans out, every write in its turn."""
 
-    def __init__(self, api: KubeApi, cache: Cache, metrics: Metrics) -> None:
+    def __init__(self, api: KubeApi, cache: Cache, metrics: Metrics, throttle: Throttle) -> None:
         self._api = api
         self._cache = cache
         self._metrics = metrics
+        self._throttle = throttle
 
     async def carry_out(self, plan: Plan, observed: Observed) -> tuple[Failure, ...]:
         """Deletes, applies, cuts out; the first failure ends it, since later objects need the earlier ones."""
@@ -41,6 +46,7 @@ class Writer:
 
     async def _delete(self, kind: str, observed: Observed, uid: str) -> None:
         key = observed.key
+        await self._throttle.turn()
         try:
             await self._api.delete(kind, key.namespace, key.name, uid)
         except ApiError as error:
@@ -50,6 +56,7 @@ class Writer:
         self._cache.drop(kind, key)
 
     async def _apply(self, built: K8sObject) -> None:
+        await self._throttle.turn()
         answer = await self._api.apply(built)
         self._metrics.written(built["kind"], "apply")
         self._cache.put(built["kind"], answer)
@@ -66,6 +73,7 @@ class Writer:
         Raises:
             ApiError: if the API server refuses.
         """
+        await self._throttle.turn()
         key = observed.key
         live = self._cache.get(names.KIND, key)
         if live is None or live["metadata"].get("uid") != observed.uid:
@@ -85,6 +93,16 @@ class Writer:
         self._metrics.written(names.KIND, "status")
         self._cache.put(names.KIND, answer)
         return True
+
+    async def event(self, body: K8sObject) -> None:
+        """Posts an Event.
+
+        Raises:
+            ApiError: if the API server refuses.
+        """
+        await self._throttle.turn()
+        await self._api.create_event(body)
+        self._metrics.written("Event", "create")
 
 
 def _failure(kind: str, name: str, error: ApiError) -> Failure:

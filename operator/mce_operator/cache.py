@@ -74,14 +74,24 @@ class Cache:
         return iter(tuple(self._objects[names.KIND]))
 
     def put(self, kind: str, raw: Object) -> Key | None:
-        """Takes in an object as the API server sent it; returns its endpoint, or None if what is here is newer."""
-        key = _key(raw)
-        known = self._objects[kind].get(key)
-        if known is not None and _version(raw) < _version(known):
+        """Takes in an object as the API server sent it; returns its endpoint, or None if this is no news.
+
+        A watch tells of what we have written ourselves, or have listed, once more.
+        """
+        if not self._is_news(kind, raw):
             return None
-        kept = _trimmed(kind, raw)
+        return self._keep(kind, trimmed(kind, raw))
+
+    def _is_news(self, kind: str, raw: Object) -> bool:
+        known = self._objects[kind].get(_key(raw))
+        if known is None or _version(raw) > _version(known):
+            return True
+        same = raw["metadata"].get("resourceVersion") == known["metadata"].get("resourceVersion")
+        return _version(raw) == _version(known) and not same
+
+    def _keep(self, kind: str, kept: Object) -> Key:
+        key, endpoint = _key(kept), endpoint_of(kind, kept)
         self._objects[kind][key] = kept
-        endpoint = endpoint_of(kind, raw)
         if kind == "Pod":
             self._pods.setdefault(endpoint, {})[key.name] = kept
         return endpoint
@@ -105,11 +115,12 @@ class Cache:
                 self._pods.pop(endpoint, None)
 
     def replace(self, kind: str, namespace: str | None, items: Iterable[Object], resource_version: str) -> None:
-        """Takes in a whole list: what is not in it and not newer than it is gone."""
+        """Takes in a whole list of `trimmed` objects: what is not in it and not newer than it is gone."""
         seen = set()
         for item in items:
             seen.add(_key(item))
-            self.put(kind, item)
+            if self._is_news(kind, item):
+                self._keep(kind, item)
         horizon = _number(resource_version)
         for key, known in tuple(self._objects[kind].items()):
             if key not in seen and namespace in (None, key.namespace) and _version(known) <= horizon:
@@ -121,6 +132,12 @@ def endpoint_of(kind: str, raw: Object) -> Key:
     metadata = raw["metadata"]
     name = (metadata.get("labels") or {}).get(names.ENDPOINT_LABEL, "") if kind == "Pod" else metadata["name"]
     return Key(metadata["namespace"], name)
+
+
+def is_unanswered(kind: str, raw: Object) -> bool:
+    """Whether somebody has changed an endpoint and has had no answer in its status yet."""
+    seen = (raw.get("status") or {}).get("observedGeneration")
+    return kind == names.KIND and seen != raw["metadata"].get("generation")
 
 
 def _key(raw: Object) -> Key:
@@ -135,7 +152,7 @@ def _number(resource_version: str) -> int:
     return int(resource_version) if resource_version.isdigit() else 0
 
 
-def _trimmed(kind: str, raw: Object) -> Object:
+def trimmed(kind: str, raw: Object) -> dict[str, Any]:
     """The parts that somebody here reads: a pod of 16 containers is 51 kB as it comes, half of it managedFields."""
     metadata = raw["metadata"]
     kept: dict[str, Any] = {

@@ -12,7 +12,8 @@ import kopf
 
 from mce_api import names
 from mce_kit.kube import RESOURCES, Connection
-from mce_operator.cache import SELECTOR, WATCHED_KINDS, Cache
+from mce_operator.cache import SELECTOR, WATCHED_KINDS, Cache, is_unanswered
+from mce_operator.nostorage import NoDiffBase, NoProgress
 from mce_operator.queue import WorkQueue
 
 _CREDENTIALS_LIFETIME: Final = timedelta(minutes=10)
@@ -35,7 +36,7 @@ def registry(
             if event["type"] == "DELETED":
                 queue.add(cache.remove(kind, event["object"]))
             elif (endpoint := cache.put(kind, event["object"])) is not None:
-                queue.add(endpoint)
+                queue.add(endpoint, first=is_unanswered(kind, event["object"]))
 
         kopf.on.event(group, version, resource.plural, id=f"{kind}-heard", registry=made)(heard)
 
@@ -61,6 +62,8 @@ def settings(*, is_clusterwide: bool) -> kopf.OperatorSettings:
     made = kopf.OperatorSettings()
     made.posting.enabled = False
     made.peering.standalone = True
+    made.persistence.diffbase_storage = NoDiffBase()
+    made.persistence.progress_storage = NoProgress()
     made.process.ultimate_exiting_timeout = 25
     made.watching.server_timeout = 600
     made.watching.inactivity_timeout = 70

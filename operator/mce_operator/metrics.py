@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -38,6 +38,12 @@ class Metrics(Collector):
             ("kind", "what"),
             registry=self.registry,
         )
+        self._held_back = Counter(
+            "mce_operator_write_wait_seconds",
+            "Time that writes waited for their turn (MCE_OPERATOR_WRITES_PER_SECOND).",
+            registry=self.registry,
+        )
+        ProcessCollector(registry=self.registry)
         self._build = Gauge("mce_build_info", "Always 1.", ("component", "version"), registry=self.registry)
         self._build.labels("operator", version("mce")).set(1)
         self.registry.register(self)
@@ -67,6 +73,10 @@ class Metrics(Collector):
     def healed(self, kind: str, what: str) -> None:
         """One of our objects is as it should be again."""
         self._drifts.labels(kind, what).inc()
+
+    def held_back(self, seconds: float) -> None:
+        """A write had to wait."""
+        self._held_back.inc(seconds)
 
     def endpoint_is(self, key: Key, status: Status) -> None:
         """An endpoint's status as of now."""

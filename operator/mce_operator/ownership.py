@@ -46,10 +46,18 @@ def union(trees: list[dict[str, Any]]) -> dict[str, Any]:
 
 def is_meant(key: str, item: Any) -> bool:
     """Whether an item of a list is the one that the `k:` or `v:` part of a path means."""
+    return _matches(*_parsed(key), item)
+
+
+def _parsed(key: str) -> tuple[str, Any]:
     sign, _, text = key.partition(":")
+    return sign, json.loads(text) if sign in {"k", "v"} else None
+
+
+def _matches(sign: str, meant: Any, item: Any) -> bool:
     if sign == "k" and isinstance(item, Mapping):
-        return all(item.get(part, value) == value for part, value in json.loads(text).items())
-    return sign == "v" and not isinstance(item, Mapping) and bool(json.loads(text) == item)
+        return all(item.get(part, value) == value for part, value in meant.items())
+    return sign == "v" and not isinstance(item, Mapping) and bool(meant == item)
 
 
 def _missing(tree: Mapping[str, Any], wanted: Any, path: Path) -> Iterator[Path]:
@@ -61,8 +69,9 @@ def _missing(tree: Mapping[str, Any], wanted: Any, path: Path) -> Iterator[Path]
             elif below := tree[key]:  # an empty node is a scalar, or a map or list owned as a whole
                 yield from _missing(below, value, (*path, key))
     elif isinstance(wanted, list):
+        parsed = [(key, *_parsed(key)) for key in tree]
         for item in wanted:
-            key = next((key for key in tree if is_meant(key, item)), "")
+            key = next((key for key, sign, meant in parsed if _matches(sign, meant, item)), "")
             if not key:
                 yield path
             elif below := tree[key]:

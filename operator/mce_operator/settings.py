@@ -54,6 +54,12 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=1, le=256)] = 8
     """Endpoints reconciled at a time. Bounds the calls in flight to the API server."""
 
+    writes_per_second: Annotated[float, Field(gt=0)] = 250
+    """Writes to the API server per second, all endpoints together, statuses and events included."""
+
+    write_burst: Annotated[int, Field(ge=1)] = 500
+    """Writes that may come at once after a pause."""
+
     resync_seconds: Annotated[float, Field(ge=10)] = 600
     """Pause between full comparisons with the API server, against events that no watch delivered. Needs no write."""
 

@@ -7,11 +7,12 @@ object deleted while a watch was down.
 import asyncio
 import logging
 import random
+from functools import partial
 from typing import Final, NoReturn
 
 from mce_api import names
 from mce_kit.kube import ApiError, KubeApi
-from mce_operator.cache import SELECTOR, WATCHED_KINDS, Cache
+from mce_operator.cache import SELECTOR, WATCHED_KINDS, Cache, trimmed
 from mce_operator.queue import WorkQueue
 
 _SPREAD: Final = 0.1
@@ -28,7 +29,8 @@ async def fill(api: KubeApi, cache: Cache, namespaces: tuple[str, ...]) -> None:
     """
     for namespace in namespaces or (None,):
         for kind in WATCHED_KINDS:
-            listing = await api.list(kind, namespace, "" if kind == names.KIND else SELECTOR)
+            selector = "" if kind == names.KIND else SELECTOR
+            listing = await api.list(kind, namespace, selector, partial(trimmed, kind))
             cache.replace(kind, namespace, listing.items, listing.resource_version)
 
 

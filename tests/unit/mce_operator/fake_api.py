@@ -2,11 +2,11 @@
 
 import copy
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mce_api import names
-from mce_kit.kube import ApiError, Listing, Object
+from mce_kit.kube import ApiError, Listing, Object, as_it_is
 from mce_operator.observed import Pod, RouterReport
 
 Address = tuple[str, str, str]
@@ -21,6 +21,10 @@ class FakeApi:
         """Every write as (verb, kind)."""
         self.events: list[Object] = []
         self.metrics: list[Object] = []
+        self.metrics_lists: list[str | None] = []
+        """Namespace of every list of metrics; None: all."""
+        self.no_metrics: dict[str, ApiError] = {}
+        """What to answer to such a list instead, by namespace; empty: all."""
         self.fail: dict[tuple[str, str], ApiError] = {}
         """What to answer to (verb, kind) instead."""
         self._version = 100
@@ -40,10 +44,12 @@ class FakeApi:
         except KeyError:
             raise ApiError(404, "NotFound", f"{kind} {name} not found") from None
 
-    async def list(self, kind: str, namespace: str | None, label_selector: str = "") -> Listing:
+    async def list(
+        self, kind: str, namespace: str | None, label_selector: str = "", keep: Callable[[Object], Object] = as_it_is
+    ) -> Listing:
         key, _, value = label_selector.partition("=")
         items = [
-            copy.deepcopy(one)
+            keep(copy.deepcopy(one))
             for address, one in self.objects.items()
             if address[0] == kind
             and namespace in (None, address[1])
@@ -88,8 +94,11 @@ class FakeApi:
     async def create_event(self, body: Object) -> None:
         self.events.append(body)
 
-    async def pod_metrics(self, namespace: str, label_selector: str) -> tuple[Object, ...]:
-        return tuple(one for one in self.metrics if one["metadata"]["namespace"] == namespace)
+    async def pod_metrics(self, namespace: str | None, label_selector: str) -> tuple[Object, ...]:
+        self.metrics_lists.append(namespace)
+        if (namespace or "") in self.no_metrics:
+            raise self.no_metrics[namespace or ""]
+        return tuple(one for one in self.metrics if namespace in (None, one["metadata"]["namespace"]))
 
     def _log(self, verb: str, kind: str) -> None:
         if (verb, kind) in self.fail:

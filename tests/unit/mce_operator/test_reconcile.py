@@ -16,6 +16,7 @@ from mce_operator.events import Recorder
 from mce_operator.key import Key
 from mce_operator.metrics import Metrics
 from mce_operator.reconcile import Outcome, Reconciler
+from mce_operator.throttle import Bucket, Throttle
 from unit.mce_operator import objects
 from unit.mce_operator.fake_api import FakeApi, FakeRouters
 
@@ -35,10 +36,11 @@ class Cluster:
         self.cache, self.metrics = Cache(), Metrics()
         await sync.fill(self.api, self.cache, ())
         utc: Callable[[], datetime] = lambda: self.now  # noqa: E731
+        throttle = Throttle(Bucket(rate=1, burst=1000), lambda: 0.0, self.metrics.held_back)
         self.reconciler = Reconciler(
             api=self.api,
             cache=self.cache,
-            writer=Writer(self.api, self.cache, self.metrics),
+            writer=Writer(self.api, self.cache, self.metrics, throttle),
             recorder=Recorder("test", utc),
             metrics=self.metrics,
             routers=FakeRouters(),

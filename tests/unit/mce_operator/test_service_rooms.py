@@ -131,8 +131,81 @@ async def test_usage_of_a_pod_that_is_gone_goes_at_once() -> None:
     await reader.poll()
     assert len(tuple(reader.current())) == 1
     cache.remove("Pod", usage_pod())
+    assert tuple(reader.current()) == ()
     await reader.poll()
     assert tuple(reader.current()) == ()
+
+
+def many_teams(count: int) -> tuple[FakeApi, Cache]:
+    """One endpoint with one pod in each of so many namespaces."""
+    api, cache = FakeApi(), Cache()
+    for number in range(count):
+        namespace = f"team-{number}"
+        for kind, raw in ((names.KIND, objects.document()), ("Pod", usage_pod())):
+            cache.put(kind, {**raw, "metadata": {**raw["metadata"], "namespace": namespace}})
+        used = [{"name": "b", "usage": {"cpu": "1", "memory": "1"}}]
+        api.metrics.append({"metadata": {"name": "mnist-1", "namespace": namespace}, "containers": used})
+    return api, cache
+
+
+async def test_usage_of_a_whole_cluster_is_one_list() -> None:
+    api, cache = many_teams(1000)
+    reader = UsageReader(api, cache, is_clusterwide=True)
+    await reader.poll()
+    assert (len(tuple(reader.current())), api.metrics_lists) == (1000, [None])
+
+
+async def test_usage_by_namespace_asks_each_once_and_a_few_at_a_time() -> None:
+    api, cache = many_teams(100)
+    under_way, most = 0, 0
+    real = api.pod_metrics
+
+    async def slow(namespace: str | None, label_selector: str) -> tuple[dict[str, Any], ...]:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        return await real(namespace, label_selector)
+
+    api.pod_metrics = slow  # type: ignore[method-assign]
+    reader = UsageReader(api, cache)
+    await reader.poll()
+    assert len(tuple(reader.current())) == 100
+    assert sorted(map(str, api.metrics_lists)) == sorted(f"team-{number}" for number in range(100))
+    assert most == 4
+
+
+async def test_usage_without_the_right_to_the_whole_cluster_is_read_by_namespace() -> None:
+    api, cache = many_teams(3)
+    api.no_metrics[""] = ApiError(403, "Forbidden", "cluster scope")
+    reader = UsageReader(api, cache, is_clusterwide=True)
+    await reader.poll()
+    assert (len(tuple(reader.current())), len(api.metrics_lists)) == (3, 4)
+
+
+async def test_a_cluster_without_metrics_is_asked_once_a_round_and_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    api, cache = many_teams(3)
+    api.no_metrics[""] = ApiError(404, "NotFound", "no such group")
+    reader = UsageReader(api, cache, is_clusterwide=True)
+    for _ in range(3):
+        await reader.poll()
+    assert api.metrics_lists == [None] * 3
+    assert len(caplog.records) == 1
+
+
+async def test_a_namespace_that_fails_is_told_of_once_and_keeps_no_other_from_its_figures(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    api, cache = many_teams(3)
+    api.no_metrics["team-1"] = ApiError(403, "Forbidden", "no")
+    reader = UsageReader(api, cache)
+    for _ in range(3):
+        await reader.poll()
+    assert {usage.namespace for usage in reader.current()} == {"team-0", "team-2"}
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]"])
