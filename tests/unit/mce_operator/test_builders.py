@@ -91,7 +91,12 @@ def test_no_rule_has_an_empty_list_of_peers_which_would_mean_everybody() -> None
 
 
 def test_a_liveness_probe_asks_the_containers_own_port_unless_it_names_another() -> None:
-    probes: tuple[dict[str, Any], ...] = ({"httpGet": {}}, {"tcpSocket": {"port": 9000}}, {"grpc": {}}, {"exec": {"command": ["true"]}})
+    probes: tuple[dict[str, Any], ...] = (
+        {"httpGet": {}},
+        {"tcpSocket": {"port": 9000}},
+        {"grpc": {}},
+        {"exec": {"command": ["true"]}},
+    )
     made = objects.endpoint(*(objects.container(f"c{n}", livenessProbe=probe) for n, probe in enumerate(probes)))
     deployment = next(built for built in objects.wanted(made) if built["kind"] == "Deployment")
     found = [container["livenessProbe"] for container in deployment["spec"]["template"]["spec"]["containers"]]
