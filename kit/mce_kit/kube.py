@@ -122,7 +122,7 @@ class KubeApi(Protocol):
         """The same on the status subresource. The server ignores a uid here: compare it before."""
 
     async def patch(self, kind: str, namespace: str, name: str, body: Object) -> Object:
-        """Strategic merge patch; a uid or resourceVersion in it must match (409)."""
+        """Strategic merge patch; a resourceVersion in it must match (409), and a uid (422)."""
 
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
         """Deletes that very object (409 if another one has its name by now); its dependents follow."""

@@ -53,7 +53,7 @@ def _lookup(wanted: Any, key: str) -> tuple[bool, Any]:
 
 
 def removal(paths: Mapping[Path, str], uid: str) -> dict[str, Any]:
-    """A strategic merge patch that takes the fields and items out of that very object (409 if it is another one)."""
+    """A strategic merge patch that takes the fields and items out of that very object (422 if it is another one)."""
     body: dict[str, Any] = {"metadata": {"uid": uid}}
     for path in paths:
         _take_out(body, path)

@@ -10,11 +10,13 @@ from mce_operator.desired import desired
 from mce_operator.key import Key
 from mce_operator.observed import Observed
 from mce_operator.resources.meta import K8sObject
+from mce_operator.resources.network_policy import Network
 from mce_operator.resources.router import Setup
 from mce_operator.rollout import Revision, revision
+from mce_operator.settings import PROMETHEUS
 
 ROUTER_IMAGE = "localhost/mce/router:0.1.0"
-ROUTER = Setup(image=ROUTER_IMAGE)
+ROUTER = Setup(image=ROUTER_IMAGE, network=Network(operator_namespace="mce-system", metrics_from=PROMETHEUS))
 UID = "11111111-1111-1111-1111-111111111111"
 
 

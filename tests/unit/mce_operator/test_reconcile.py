@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -132,6 +133,101 @@ async def test_a_child_of_a_dead_owner_is_deleted_and_then_made_anew(cluster: Cl
     assert (await cluster.run()).is_settled
     owner = cluster.api.objects["Deployment", *KEY]["metadata"]["ownerReferences"][0]
     assert owner["uid"] == "reborn"
+
+
+async def test_what_others_add_is_taken_out_told_and_counted(cluster: Cluster) -> None:
+    await cluster.run()
+
+    def add(live: dict[str, Any]) -> None:
+        live["spec"]["template"]["spec"]["containers"].append({"name": "evil", "image": "x"})
+        tree: dict[str, Any] = {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"evil"}': {}}}}}}
+        live["metadata"]["managedFields"].append({"manager": "kubectl-edit", "operation": "Update", "fieldsV1": tree})
+
+    cluster.edit("Deployment", add)
+    cluster.writes()
+    cluster.api.events.clear()
+    await cluster.run()
+    assert cluster.writes() == [("patch", "Deployment")]
+    pods = cluster.api.objects["Deployment", *KEY]["spec"]["template"]["spec"]
+    assert [container["name"] for container in pods["containers"]] == ["a", "b"]
+    (event,) = cluster.api.events
+    assert (event["reason"], event["type"]) == ("DriftHealed", "Warning")
+    assert event["note"].startswith("Deployment mnist: spec.template.spec.containers[name=evil] added by kubectl-edit;")
+    text = cluster.metrics.render().decode()
+    assert 'mce_operator_drift_healed_total{kind="Deployment",what="added"} 1.0' in text
+    await cluster.run()
+    assert cluster.writes() == []
+
+
+async def test_a_deleted_child_is_told_but_not_one_that_is_made_for_the_first_time(cluster: Cluster) -> None:
+    await cluster.run()
+    assert [event["reason"] for event in cluster.api.events] == ["Creating"]
+    del cluster.api.objects["Service", *KEY]
+    await cluster.run()
+    (event,) = cluster.api.events[1:]
+    assert event["note"] == "Service mnist: deleted; it is as it should be again"
+
+
+async def test_a_child_that_is_wanted_no_more_and_then_again_is_no_drift(cluster: Cluster) -> None:
+    await cluster.run()
+
+    def scale(live: dict[str, Any], replicas: int) -> None:
+        live["spec"]["replicas"] = replicas
+
+    for replicas in (1, 2):
+        cluster.edit(names.KIND, partial(scale, replicas=replicas))
+        await cluster.run()
+    assert "DriftHealed" not in [event["reason"] for event in cluster.api.events]
+    assert ("PodDisruptionBudget", *KEY) in cluster.api.objects
+
+
+async def test_a_writer_that_never_stops_costs_a_bounded_rate_of_writes(cluster: Cluster) -> None:
+    await cluster.run()
+    cluster.writes()
+    cluster.api.events.clear()
+
+    def fight(live: dict[str, Any], step: int) -> None:
+        live["spec"]["replicas"] = 5 + step % 2
+        live["metadata"]["managedFields"] = [
+            {"manager": "fighter", "operation": "Update", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
+            *(one for one in live["metadata"]["managedFields"] if one["manager"] != "fighter"),
+        ]
+        live["metadata"]["managedFields"][1]["fieldsV1"]["f:spec"].pop("f:replicas", None)
+        live["status"] = objects.rolled_out(2, observedGeneration=step)
+
+    for step in range(500):
+        cluster.now += timedelta(seconds=0.02)  # 50 times a second
+        cluster.edit("Deployment", partial(fight, step=step))
+        outcome = await cluster.run()
+        assert outcome.is_settled
+    writes = cluster.writes()
+    assert writes.count(("apply", "Deployment")) == 4  # 3 at once, 1 after 5 s; the next is due at 10 s
+    assert len(writes) <= 8
+    assert sorted(event["reason"] for event in cluster.api.events if event["reason"].startswith("Drift")) == [
+        "DriftConflict",
+        "DriftHealed",
+    ]
+    assert any(
+        event["note"] == "Deployment mnist: spec.replicas edited by fighter, again and again; "
+        "it is set right once in 5 s"
+        for event in cluster.api.events
+    )
+    cluster.now += timedelta(seconds=5)
+    await cluster.run()
+    assert cluster.api.objects["Deployment", *KEY]["spec"]["replicas"] == 2
+
+
+async def test_a_child_whose_endpoint_label_was_changed_is_still_its_endpoints(cluster: Cluster) -> None:
+    await cluster.run()
+
+    def relabel(live: dict[str, Any]) -> None:
+        live["metadata"]["labels"][names.ENDPOINT_LABEL] = "other"
+        del live["metadata"]["managedFields"][0]["fieldsV1"]["f:metadata"]["f:labels"][f"f:{names.ENDPOINT_LABEL}"]
+
+    cluster.edit("Service", relabel)
+    assert cluster.cache.put("Service", cluster.api.objects["Service", *KEY]) == KEY
+    await cluster.run()
+    assert cluster.api.objects["Service", *KEY]["metadata"]["labels"][names.ENDPOINT_LABEL] == "mnist"
 
 
 async def test_somebody_elses_object_is_never_touched(cluster: Cluster) -> None:

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from mce_api.endpoint import Peer
 from mce_operator.resources import router
 from mce_operator.resources.router import Setup
 from mce_operator.settings import Settings
@@ -30,4 +31,17 @@ def test_without_them_the_container_is_the_same_as_before_they_were_there() -> N
 def test_a_variable_without_name_or_value_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("MCE_OPERATOR_ROUTER_ENV", text)
     with pytest.raises(ValidationError, match="is not NAME=VALUE"):
+        Settings()
+
+
+def test_whoever_reads_metrics_is_given_as_json_and_prometheus_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    (prometheus,) = Settings().metrics_from
+    assert prometheus.namespace_selector == {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}
+    assert prometheus.pod_selector == {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}
+    monkeypatch.setenv("MCE_OPERATOR_METRICS_FROM", '[{"namespaceSelector": {}}]')
+    assert Settings().metrics_from == (Peer(namespace_selector={}),)
+    monkeypatch.setenv("MCE_OPERATOR_METRICS_FROM", "[]")
+    assert Settings().metrics_from == ()
+    monkeypatch.setenv("MCE_OPERATOR_METRICS_FROM", "[{}]")
+    with pytest.raises(ValidationError, match="a peer needs namespaceSelector"):
         Settings()
