@@ -38,6 +38,9 @@ class Outcome:
     look_again_seconds: float | None = None
 
 
+OUTAGE_SECONDS: Final = 10
+"""Longest pause after a failure of the API server or of the way to it: what had backed off is done soon after."""
+
 DONE: Final = Outcome(is_settled=True)
 
 
@@ -109,10 +112,10 @@ class Reconciler:
         for failure in failures:
             _log.warning("write refused", extra={"endpoint": "/".join(observed.key), "failure": failure.message})
         hopeless = any(failure.is_terminating for failure in failures)
-        return Outcome(
-            is_settled=hopeless or not (failures or plan.orphans),
-            look_again_seconds=statuses.look_again(situation, now),
-        )
+        look_again = statuses.look_again(situation, now)
+        if any(failure.is_outage for failure in failures):
+            look_again = min(look_again or OUTAGE_SECONDS, OUTAGE_SECONDS)
+        return Outcome(is_settled=hopeless or not (failures or plan.orphans), look_again_seconds=look_again)
 
     async def _publish(self, observed: Observed, status: Status) -> None:
         """Writes the status if it says anything new, and an Event if it says something else."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final, NoReturn
@@ -39,10 +39,13 @@ class UsageReader:
         """What `mce_kit.usage.UsageCollector` renders."""
         return tuple(sample.usage for sample in self._samples.values())
 
-    async def poll_forever(self, pause_seconds: float) -> NoReturn:
-        """Reads round after round; a cluster without metrics is no error."""
+    async def poll_forever(self, pause_seconds: float, is_leading: Callable[[], bool]) -> NoReturn:
+        """Reads round after round while leading; a cluster without metrics is no error."""
         while True:
-            await self.poll()
+            if is_leading():
+                await self.poll()
+            else:
+                self._samples = {}
             await asyncio.sleep(pause_seconds)
 
     async def poll(self) -> None:

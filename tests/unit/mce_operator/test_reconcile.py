@@ -16,6 +16,7 @@ from mce_operator.events import Recorder
 from mce_operator.key import Key
 from mce_operator.metrics import Metrics
 from mce_operator.reconcile import Outcome, Reconciler
+from mce_operator.sync import Scope
 from unit.mce_operator import objects
 from unit.mce_operator.fake_api import FakeApi, FakeRouters
 
@@ -32,7 +33,7 @@ class Cluster:
 
     async def start(self) -> None:
         self.cache, self.metrics = Cache(), Metrics()
-        await sync.fill(self.api, self.cache, ())
+        await sync.fill(self.api, self.cache, Scope())
         utc: Callable[[], datetime] = lambda: self.now  # noqa: E731
         self.reconciler = Reconciler(
             api=self.api,
@@ -47,7 +48,7 @@ class Cluster:
 
     async def run(self) -> Outcome:
         """Lets all events arrive, and runs one pass."""
-        await sync.fill(self.api, self.cache, ())
+        await sync.fill(self.api, self.cache, Scope())
         return await self.reconciler.reconcile(KEY)
 
     def writes(self) -> list[tuple[str, str]]:
