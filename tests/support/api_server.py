@@ -25,19 +25,20 @@ _BOOKMARK_SECONDS = 2
 
 
 class _Log(FakeApi):
-    """The objects, and every change of them as (version, type, kind, object)."""
+    """The objects, and every change of them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.changes: list[tuple[int, str, str, Object]] = []
+        self.changes: list[tuple[int, Object | None, Object | None]] = []
+        """Version, the object before and after; None: it was or is not there."""
         self.floor = 0
         """Changes up to this version can not be watched any more."""
         self.changed = asyncio.Condition()
 
     def store(self, raw: Object) -> Object:
-        known = (raw["kind"], raw["metadata"]["namespace"], raw["metadata"]["name"]) in self.objects
+        before = self.objects.get((raw["kind"], raw["metadata"]["namespace"], raw["metadata"]["name"]))
         kept = super().store(raw)
-        self._note("MODIFIED" if known else "ADDED", kept)
+        self.changes.append((self._version, before, copy.deepcopy(kept)))
         return kept
 
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
@@ -49,10 +50,7 @@ class _Log(FakeApi):
         self.objects.pop((gone["kind"], gone["metadata"]["namespace"], gone["metadata"]["name"]), None)
         self._version += 1
         gone["metadata"]["resourceVersion"] = str(self._version)
-        self._note("DELETED", gone)
-
-    def _note(self, change: str, raw: Object) -> None:
-        self.changes.append((self._version, change, raw["kind"], copy.deepcopy(raw)))
+        self.changes.append((self._version, gone, None))
 
     @property
     def version(self) -> int:
@@ -240,9 +238,10 @@ class _Stream:
         self._selector = request.query.get("labelSelector", "")
         self._seen = int(request.query.get("resourceVersion") or log.version)
 
-    def _is_wanted(self, kind: str, raw: Object) -> bool:
-        is_there = self._namespace in (None, raw["metadata"]["namespace"])
-        return kind == self._one.kind and is_there and _matches(raw, self._selector)
+    def _is_wanted(self, raw: Object | None) -> bool:
+        if raw is None or raw["kind"] != self._one.kind:
+            return False
+        return self._namespace in (None, raw["metadata"]["namespace"]) and _matches(raw, self._selector)
 
     async def _say(self, change: str, raw: Object) -> None:
         await self._answer.write(json.dumps({"type": change, "object": raw}).encode() + b"\n")
@@ -252,8 +251,8 @@ class _Stream:
         await self._say("BOOKMARK", {"kind": self._one.kind, "metadata": metadata})
 
     async def list(self) -> None:
-        for (kind, _, _), raw in tuple(self._log.objects.items()):
-            if self._is_wanted(kind, raw):
+        for raw in tuple(self._log.objects.values()):
+            if self._is_wanted(raw):
                 await self._say("ADDED", raw)
         await self._mark(**{"k8s.io/initial-events-end": "true"})
 
@@ -281,10 +280,15 @@ class _Stream:
             pass
 
     async def _news(self) -> None:
-        for version, change, kind, raw in [row for row in self._log.changes if row[0] > self._seen]:
+        """What enters or leaves the selection is added or deleted, whatever else happened to it."""
+        for version, before, after in [row for row in self._log.changes if row[0] > self._seen]:
             self._seen = version
-            if self._is_wanted(kind, raw):
-                await self._say(change, raw)
+            was, is_now = self._is_wanted(before), self._is_wanted(after)
+            if is_now and after:
+                await self._say("MODIFIED" if was else "ADDED", after)
+            elif was and before:
+                gone = after or before
+                await self._say("DELETED", {**gone, "metadata": {**gone["metadata"], "resourceVersion": str(version)}})
 
 
 async def _answer(body: Any) -> web.Response:
