@@ -30,7 +30,7 @@ def running(server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder = tmp_path_factory.mktemp("operator")
     token = folder / "token"
     token.write_text("first")
-    with operator(server, folder, token_file=token) as one:
+    with operator(server.upstream, folder, token_file=token) as one:
         seconds_until("leading", one.is_leading, 20)
         yield one
 

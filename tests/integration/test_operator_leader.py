@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from mce_api import names
+from support.api_proxy import Fault, api_proxy
 from support.api_server import ApiServer, api_server, endpoint
-from support.operators import LEASE_NAMESPACE, Operator, operator, seconds_until, state
+from support.operators import Operator, operator, seconds_until, state
+from support.processes import free_port, get, process
 
 TEAM = "team-a"
 pytestmark = pytest.mark.timeout(150)
@@ -27,11 +30,11 @@ def server() -> Iterator[ApiServer]:
 def pair(server: ApiServer, tmp_path: Path) -> Iterator[tuple[Operator, Operator]]:
     """A leader with one endpoint done, and a standby."""
     with ExitStack() as stack:
-        leader = stack.enter_context(operator(server, tmp_path / "one"))
+        leader = stack.enter_context(operator(server.upstream, tmp_path / "one"))
         seconds_until("one leads", leader.is_leading, 20)
         server.put(endpoint("first"))
         seconds_until("first endpoint", lambda: state(server, "first"), 20)
-        standby = stack.enter_context(operator(server, tmp_path / "two"))
+        standby = stack.enter_context(operator(server.upstream, tmp_path / "two"))
         yield leader, standby
 
 
@@ -90,7 +93,7 @@ def test_a_leader_that_was_paused_writes_nothing_after_its_successor_began(
             server.put(endpoint(f"later-{number}"))
             server.delete("Deployment", TEAM, "first")
             seconds_until("healed", lambda: server.get("Deployment", TEAM, "first"), 20)
-        time.sleep(12)
+        time.sleep(3)
     finally:
         leader.send(signal.SIGCONT)
     seconds_until("the paused one stands by", lambda: leader.is_ready() and not leader.is_leading(), 20)
@@ -106,8 +109,8 @@ def test_operators_of_different_scopes_lead_side_by_side_and_leave_each_others_e
     server: ApiServer, tmp_path: Path
 ) -> None:
     with (
-        operator(server, tmp_path / "gold", MCE_OPERATOR_SELECTOR="tier=gold") as gold,
-        operator(server, tmp_path / "silver", MCE_OPERATOR_SELECTOR="tier=silver") as silver,
+        operator(server.upstream, tmp_path / "gold", MCE_OPERATOR_SELECTOR="tier=gold") as gold,
+        operator(server.upstream, tmp_path / "silver", MCE_OPERATOR_SELECTOR="tier=silver") as silver,
     ):
         seconds_until("both lead", lambda: gold.is_leading() and silver.is_leading(), 20)
         server.put(endpoint("g", tier="gold"))
@@ -131,18 +134,13 @@ def test_operators_of_different_scopes_lead_side_by_side_and_leave_each_others_e
 def test_an_operator_that_starts_while_the_server_is_away_or_has_no_crd_waits_for_it(
     server: ApiServer, tmp_path: Path
 ) -> None:
-    from support.api_proxy import Fault, Upstream, api_proxy
-    from support.processes import free_port, get, process
-
-    with api_proxy(Upstream(server.url)) as proxy:
+    with api_proxy(server.upstream) as proxy:
         port, log = free_port(), tmp_path / "log"
-        import sys
-
         env = {
             "KUBECONFIG": str(proxy.kubeconfig(tmp_path)),
             "MCE_OPERATOR_NAMESPACES": TEAM,
             "MCE_OPERATOR_HTTP_PORT": str(port),
-            "MCE_OPERATOR_LEASE_NAMESPACE": LEASE_NAMESPACE,
+            "MCE_OPERATOR_LEASE_NAMESPACE": TEAM,
         }
         server.put(endpoint("first"))
         with process(sys.executable, "-m", "mce_operator", log=log, **env) as child:

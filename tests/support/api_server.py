@@ -16,6 +16,7 @@ from aiohttp import web
 
 from mce_api import names
 from mce_kit.kube import RESOURCES, ApiError, Resource
+from support.api_proxy import Upstream
 from support.background import BackgroundServer
 from unit.mce_operator.fake_api import FakeApi
 
@@ -69,6 +70,11 @@ class ApiServer(BackgroundServer):
     def __init__(self) -> None:
         super().__init__()
         self._store = _Log()
+
+    @property
+    def upstream(self) -> Upstream:
+        """For a proxy in front."""
+        return Upstream(self.url)
 
     def put(self, raw: Object) -> Object:
         """Creates or changes an object as somebody else would; a spec that differs is a new generation."""

@@ -16,8 +16,6 @@ from support.api_server import ApiServer
 from support.cluster import sample
 from support.processes import free_port, get, process, wait_until
 
-LEASE_NAMESPACE = "mce-system"
-
 
 @dataclass
 class Operator:
@@ -41,24 +39,35 @@ class Operator:
         status, text = get(f"http://127.0.0.1:{self.port}/metrics")
         return status == 200 and sample(text.decode(), "mce_operator_leader") == 1
 
+    def memory_mib(self) -> float:
+        """Its resident memory."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+
     def send(self, number: signal.Signals) -> None:
         os.kill(self.process.pid, number)
 
 
 @contextmanager
 def operator(
-    server: ApiServer, folder: Path, *, lease: bool = True, token_file: Path | None = None, **env: str
+    upstream: Upstream,
+    folder: Path,
+    *,
+    namespace: str = "team-a",
+    lease_namespace: str = "",
+    token_file: Path | None = None,
+    **env: str,
 ) -> Iterator[Operator]:
-    """A ready operator of the namespace team-a."""
+    """A ready operator of one namespace; its Lease is there too, unless another place is named."""
     folder.mkdir(exist_ok=True)
-    with api_proxy(Upstream(server.url)) as proxy:
+    with api_proxy(upstream) as proxy:
         port, log = free_port(), folder / "operator.log"
         settings = {
             "KUBECONFIG": str(proxy.kubeconfig(folder, token_file)),
-            "MCE_OPERATOR_NAMESPACES": "team-a",
+            "MCE_OPERATOR_NAMESPACES": namespace,
             "MCE_OPERATOR_HTTP_HOST": "127.0.0.1",
             "MCE_OPERATOR_HTTP_PORT": str(port),
-            "MCE_OPERATOR_LEASE_NAMESPACE": LEASE_NAMESPACE if lease else "",
+            "MCE_OPERATOR_LEASE_NAMESPACE": lease_namespace or namespace,
             **env,
         }
         if token_file:
