@@ -172,9 +172,12 @@ class _Operator:
         await asyncio.Event().wait()
 
     async def _fill(self) -> None:
+        before = tuple(self._cache.endpoints())
         await sync.fill(self._api, self._cache, self._scope)
         self._filled.set()
         self._want_all()
+        for key in before:  # some may be gone
+            self._queue.add(key)
 
     async def _watch(self) -> None:
         """Runs kopf.

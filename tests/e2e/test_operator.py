@@ -1,10 +1,10 @@
-"""The operator as a process of this host against the real API server: faults, two of them, and a Role's rights alone."""
+"""The operator as a process of this host against the real API server: faults, two operators, a Role's rights alone."""
 
 import itertools
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
@@ -82,9 +82,7 @@ class Changes:
 
 
 @pytest.fixture(scope="module")
-def running(
-    team: Namespace, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Operator]:
+def running(team: Namespace, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     with operator(upstream, tmp_path_factory.mktemp("operator"), namespace=NAME) as one:
         seconds_until("leading", one.is_leading, 20)
         yield one
@@ -136,17 +134,19 @@ def test_silent_streams_are_replaced_and_quiet_ones_are_not_listed_again(
 
 
 def test_takeover(team: Namespace, upstream: Upstream, tmp_path: Path, figures: list[str]) -> None:
-    settings = {"namespace": NAME, "MCE_OPERATOR_LEASE_NAME": "takeover", "MCE_OPERATOR_SELECTOR": "test=takeover"}
+    def candidate(name: str) -> AbstractContextManager[Operator]:
+        return operator(upstream, tmp_path / name, namespace=NAME, lease_name="takeover", selector="test=takeover")
+
     with ExitStack() as stack:
-        first = stack.enter_context(operator(upstream, tmp_path / "one", **settings))
+        first = stack.enter_context(candidate("one"))
         seconds_until("one leads", first.is_leading, 20)
-        second = stack.enter_context(operator(upstream, tmp_path / "two", **settings))
+        second = stack.enter_context(candidate("two"))
         first.send(signal.SIGTERM)
         team.apply(endpoint("sigterm", NAME, test="takeover"))
         took = seconds_until("taken over", lambda: state(team, "sigterm"), 20)
         figures.append(f"SIGTERM of the leader until its successor has done a new endpoint: {took:.1f} s")
         assert took < 5
-        third = stack.enter_context(operator(upstream, tmp_path / "three", **settings))
+        third = stack.enter_context(candidate("three"))
         second.send(signal.SIGKILL)
         team.apply(endpoint("sigkill", NAME, test="takeover"))
         took = seconds_until("taken over", lambda: state(team, "sigkill"), 30)
@@ -155,9 +155,7 @@ def test_takeover(team: Namespace, upstream: Upstream, tmp_path: Path, figures: 
         figures.append(f"resident memory of an operator that was a standby: {third.memory_mib():.0f} MiB")
 
 
-def test_a_namespaced_install_works_with_its_roles_alone(
-    team: Namespace, upstream: Upstream, tmp_path: Path
-) -> None:
+def test_a_namespaced_install_works_with_its_roles_alone(team: Namespace, upstream: Upstream, tmp_path: Path) -> None:
     values = ("--set", f"watchNamespaces={{{NAME}}}", "--set", "crds.enabled=false", "--set", "watchSelector=test=role")
     text = cluster.run("helm", "template", "roles", str(cluster.ROOT / "charts" / "mce"), "-n", NAME, *values)
     documents = [one for one in yaml.safe_load_all(text) if one]
@@ -165,13 +163,8 @@ def test_a_namespaced_install_works_with_its_roles_alone(
     team.apply(*(one for one in documents if one["kind"] in {"ServiceAccount", "Role", "RoleBinding"}))
     token = team.kubectl("create", "token", "roles-mce-operator").strip()
     user = Upstream(upstream.url, upstream.anonymous, token=token)
-    env = {
-        "namespace": NAME,
-        "lease_namespace": NAME,
-        "MCE_OPERATOR_SELECTOR": "test=role",
-        "MCE_OPERATOR_LEASE_NAME": "roles-mce-operator",
-    }
-    with operator(user, tmp_path / "operator", **env) as one:
+    place = tmp_path / "operator"
+    with operator(user, place, namespace=NAME, selector="test=role", lease_name="roles-mce-operator") as one:
         seconds_until("leading", one.is_leading, 20)
         team.apply(endpoint("role", NAME, test="role"))
         seconds_until("first pass", lambda: state(team, "role"), 20)

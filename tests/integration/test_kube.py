@@ -97,7 +97,7 @@ async def test_a_server_that_wants_no_more_for_a_while_gets_no_more(proxy: ApiPr
             await caller.api.apply(SERVICE)
         assert caught.value.retry_after_seconds == 2
         seen, begun = len(proxy.seen), time.monotonic()
-        waiting = asyncio.ensure_future(caller.api.list("Service", "team-a"))  # noqa: TID251
+        waiting = asyncio.ensure_future(caller.api.list("Service", "team-a"))
         with pytest.raises(ApiError, match="404"):
             await caller.api.get_lease("team-a", "l", 3)  # the right to write does not wait
         assert len(proxy.seen) == seen + 1
@@ -105,9 +105,7 @@ async def test_a_server_that_wants_no_more_for_a_while_gets_no_more(proxy: ApiPr
         assert time.monotonic() - begun > 1.5
 
 
-async def test_a_token_that_is_refused_is_read_anew_and_the_call_is_made_again(
-    proxy: ApiProxy, caller: Client
-) -> None:
+async def test_a_token_that_is_refused_is_read_anew_and_the_call_is_made_again(proxy: ApiProxy, caller: Client) -> None:
     proxy.token, caller.next_token = "new", "new"
     await caller.api.apply(SERVICE)
     assert caller.loads == 1

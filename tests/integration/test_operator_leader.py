@@ -109,8 +109,8 @@ def test_operators_of_different_scopes_lead_side_by_side_and_leave_each_others_e
     server: ApiServer, tmp_path: Path
 ) -> None:
     with (
-        operator(server.upstream, tmp_path / "gold", MCE_OPERATOR_SELECTOR="tier=gold") as gold,
-        operator(server.upstream, tmp_path / "silver", MCE_OPERATOR_SELECTOR="tier=silver") as silver,
+        operator(server.upstream, tmp_path / "gold", selector="tier=gold") as gold,
+        operator(server.upstream, tmp_path / "silver", selector="tier=silver") as silver,
     ):
         seconds_until("both lead", lambda: gold.is_leading() and silver.is_leading(), 20)
         server.put(endpoint("g", tier="gold"))

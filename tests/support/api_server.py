@@ -2,7 +2,7 @@
 
 What it does like the real one: resourceVersions, generations, streamed first lists, bookmarks two seconds before a
 watch ends, 410 in the stream for a version that was compacted away, server-side apply with our field manager,
-preconditions of deletes and of replaced Leases. What it lacks: validation, defaults, garbage collection, rights.
+preconditions of deletes and of replaced Leases. What it lacks: validation, defaults, rights.
 """
 
 import asyncio
@@ -102,8 +102,15 @@ class ApiServer(BackgroundServer):
         return self.call(do())
 
     def delete(self, kind: str, namespace: str, name: str) -> None:
+        """Deletes an object and what it owns."""
+
         async def do() -> None:
-            self._store.forget(copy.deepcopy(self._store.objects[kind, namespace, name]))
+            gone = copy.deepcopy(self._store.objects[kind, namespace, name])
+            self._store.forget(gone)
+            for owned in tuple(self._store.objects.values()):
+                owners = owned["metadata"].get("ownerReferences") or ()
+                if any(owner["uid"] == gone["metadata"]["uid"] for owner in owners):
+                    self._store.forget(copy.deepcopy(owned))
             await self._changed(None)
 
         self.call(do())

@@ -54,11 +54,11 @@ def operator(
     folder: Path,
     *,
     namespace: str = "team-a",
-    lease_namespace: str = "",
+    selector: str = "",
+    lease_name: str = "",
     token_file: Path | None = None,
-    **env: str,
 ) -> Iterator[Operator]:
-    """A ready operator of one namespace; its Lease is there too, unless another place is named."""
+    """A ready operator of one namespace; its Lease is there too."""
     folder.mkdir(exist_ok=True)
     with api_proxy(upstream) as proxy:
         port, log = free_port(), folder / "operator.log"
@@ -67,8 +67,9 @@ def operator(
             "MCE_OPERATOR_NAMESPACES": namespace,
             "MCE_OPERATOR_HTTP_HOST": "127.0.0.1",
             "MCE_OPERATOR_HTTP_PORT": str(port),
-            "MCE_OPERATOR_LEASE_NAMESPACE": lease_namespace or namespace,
-            **env,
+            "MCE_OPERATOR_SELECTOR": selector,
+            "MCE_OPERATOR_LEASE_NAMESPACE": namespace,
+            "MCE_OPERATOR_LEASE_NAME": lease_name,
         }
         if token_file:
             proxy.token = token_file.read_text()
