@@ -107,4 +107,5 @@ class Writer:
 
 def _failure(kind: str, name: str, error: ApiError) -> Failure:
     terminating = error.reason == "Forbidden" and "because it is being terminated" in error.message
-    return Failure(kind=kind, name=name, message=f"{error.reason}: {error.message}", is_terminating=terminating)
+    message = f"{error.reason}: {error.message}"
+    return Failure(kind=kind, name=name, message=message, is_terminating=terminating, is_outage=error.is_outage)

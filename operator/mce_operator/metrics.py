@@ -57,6 +57,17 @@ class Metrics(Collector):
             "mce_operator_queue_waiting", "Endpoints with a timed re-check or back-off.", registry=self.registry
         ).set_function(waiting)
 
+    def watch_leadership(self, is_leading: Callable[[], float], watch_silence: Callable[[], float]) -> None:
+        """Publishes whether this operator leads, and how well it hears."""
+        Gauge(
+            "mce_operator_leader", "Whether this operator leads (1) or stands by (0).", registry=self.registry
+        ).set_function(is_leading)
+        Gauge(
+            "mce_operator_watch_silence_seconds",
+            "Time since the most neglected watch was last asked for.",
+            registry=self.registry,
+        ).set_function(watch_silence)
+
     def watch_usage(self, read: Callable[[], Iterable[Usage]]) -> None:
         """Publishes CPU and memory of the containers."""
         self.registry.register(UsageCollector(read))
@@ -85,6 +96,10 @@ class Metrics(Collector):
     def endpoint_gone(self, key: Key) -> None:
         """An endpoint is gone, and its series with it."""
         self._statuses.pop(key, None)
+
+    def no_endpoints(self) -> None:
+        """This operator leads no more: what it knew of endpoints is its successor's to tell."""
+        self._statuses.clear()
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""

@@ -53,6 +53,8 @@ class Failure:
     message: str
     is_terminating: bool
     """The namespace is going away: no use to try again."""
+    is_outage: bool = False
+    """The API server or the way to it is at fault, and not the object."""
 
 
 def plan(wanted: Sequence[K8sObject], observed: Observed) -> Plan:

@@ -146,21 +146,35 @@ class WorkQueue:
         self._monotonic = monotonic
         self._wake = asyncio.Event()
         self._is_closed = False
+        self._is_paused = False
+
+    def pause(self) -> None:
+        """Hands out no key and forgets new wishes, until `resume`; whoever resumes wants a run of every key."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """Ends `pause`."""
+        self._is_paused = False
+        self._wake.set()
 
     def add(self, key: Key, *, first: bool = False) -> None:
         """See `Schedule.add`."""
+        if self._is_paused:
+            return
         self._schedule.add(key, first=first)
         self._wake.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
         """A run of `key` that many seconds from now, or sooner if something else wants it."""
+        if self._is_paused:
+            return
         self._schedule.add_at(key, self._monotonic() + seconds)
         self._wake.set()
 
     async def get(self) -> Key:
         """Waits for a key that may run."""
         while (key := self._next()) is None:
-            await self._sleep(None if self._is_closed else self._schedule.next_due())
+            await self._sleep(None if self._is_idle else self._schedule.next_due())
         if self._schedule.depth:
             self._wake.set()  # another worker may be asleep
         return key
@@ -178,7 +192,11 @@ class WorkQueue:
             alarm.cancel()
 
     def _next(self) -> Key | None:
-        return None if self._is_closed else self._schedule.take(self._monotonic())
+        return None if self._is_idle else self._schedule.take(self._monotonic())
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._is_closed or self._is_paused
 
     def done(self, key: Key) -> None:
         """See `Schedule.done`."""

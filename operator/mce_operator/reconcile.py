@@ -41,6 +41,9 @@ class Outcome:
     look_again_seconds: float | None = None
 
 
+OUTAGE_SECONDS: Final = 10
+"""Longest pause after a failure of the API server or of the way to it: what had backed off is done soon after."""
+
 DONE: Final = Outcome(is_settled=True)
 
 
@@ -126,10 +129,10 @@ class Reconciler:
         for failure in failures:
             _log.warning("write refused", extra={"endpoint": "/".join(observed.key), "failure": failure.message})
         hopeless = any(failure.is_terminating for failure in failures)
-        return Outcome(
-            is_settled=hopeless or is_settled,
-            look_again_seconds=_sooner(statuses.look_again(situation, now), later),
-        )
+        look_again = _sooner(statuses.look_again(situation, now), later)
+        if any(failure.is_outage for failure in failures):
+            look_again = _sooner(look_again, OUTAGE_SECONDS)
+        return Outcome(is_settled=hopeless or is_settled, look_again_seconds=look_again)
 
     def _think(self, endpoint: MultiContainerEndpoint, observed: Observed) -> tuple[Decisions, Plan]:
         decisions = decide(endpoint, observed, self._setup, self._utc())

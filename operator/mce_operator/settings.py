@@ -1,11 +1,18 @@
 """Everything that may be set on an operator, read once from the environment (`MCE_OPERATOR_...`) and passed down."""
 
+import re
 from typing import Annotated, Final
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from mce_api.endpoint import Peer
+
+_LABEL: Final = r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
+_VALUE: Final = r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?"
+_ONE_OF: Final = rf"\(\s*{_VALUE}(\s*,\s*{_VALUE})*\s*\)"
+_REQUIREMENT: Final = rf"\s*(!\s*{_LABEL}|{_LABEL}(\s*(=|==|!=)\s*{_VALUE}|\s+(in|notin)\s+{_ONE_OF})?)\s*"
+_SELECTOR: Final = re.compile(rf"{_REQUIREMENT}(,{_REQUIREMENT})*")
 
 PROMETHEUS: Final = (
     Peer(
@@ -23,6 +30,15 @@ class Settings(BaseSettings):
 
     namespaces: Annotated[tuple[str, ...], NoDecode] = ()
     """Namespaces to serve, separated by commas. Empty: the whole cluster, which needs a ClusterRole."""
+
+    selector: Annotated[str, Field(max_length=1000)] = ""
+    """Label selector of the endpoints to serve, such as `team=a` or `tier in (gold, silver)`. Empty: all of them."""
+
+    lease_namespace: Annotated[str, Field(pattern=r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?$")] = ""
+    """Where the Lease is that two operators of the same scope share, so that one leads. Empty: this one is alone."""
+
+    lease_name: Annotated[str, Field(pattern=r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?)?$")] = ""
+    """Name of the Lease. Empty: made from namespaces and selector, so that operators of other scopes have another."""
 
     router_image: str = "localhost/mce/router:0.1.0"
     """Image of the router in every pod. A new value rolls every endpoint."""
@@ -74,6 +90,13 @@ class Settings(BaseSettings):
 
     max_backoff_seconds: Annotated[float, Field(gt=0)] = 300
     """Longest pause of the same."""
+
+    @field_validator("selector")
+    @classmethod
+    def _is_selector(cls, value: str) -> str:
+        if value and not _SELECTOR.fullmatch(value):
+            raise ValueError(f"{value!r} is no label selector; examples: team=a, tier in (gold, silver), !legacy")
+        return value
 
     @field_validator("router_arguments", mode="before")
     @classmethod

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from http import HTTPStatus
@@ -52,10 +52,13 @@ class UsageReader:
     def _is_there(self, namespace: str, pod: str) -> bool:
         return self._cache.get("Pod", Key(namespace, pod)) is not None
 
-    async def poll_forever(self, pause_seconds: float) -> NoReturn:
-        """Reads round after round; a cluster without metrics is no error."""
+    async def poll_forever(self, pause_seconds: float, is_leading: Callable[[], bool]) -> NoReturn:
+        """Reads round after round while leading; a cluster without metrics is no error."""
         while True:
-            await self.poll(pause_seconds * _SPREAD)
+            if is_leading():
+                await self.poll(pause_seconds * _SPREAD)
+            else:
+                self._samples = {}
             await asyncio.sleep(pause_seconds * (1 - _SPREAD))
 
     async def poll(self, spread_seconds: float = 0.0) -> None:

@@ -100,6 +100,18 @@ class FakeApi:
             raise self.no_metrics[namespace or ""]
         return tuple(one for one in self.metrics if namespace in (None, one["metadata"]["namespace"]))
 
+    async def get_lease(self, namespace: str, name: str, seconds: float) -> Object:
+        return await self.get("Lease", namespace, name)
+
+    async def put_lease(self, body: Object, seconds: float) -> Object:
+        if ("put", "Lease") in self.fail:
+            raise self.fail["put", "Lease"]
+        live = self.objects.get(_address(body))
+        wanted = body["metadata"].get("resourceVersion")
+        if wanted != (live["metadata"]["resourceVersion"] if live else None):
+            raise ApiError(409, "Conflict", "the object has been modified")
+        return copy.deepcopy(self.store(body))
+
     def _log(self, verb: str, kind: str) -> None:
         if (verb, kind) in self.fail:
             raise self.fail[verb, kind]

@@ -17,6 +17,7 @@ from mce_operator.events import Recorder
 from mce_operator.key import Key
 from mce_operator.metrics import Metrics
 from mce_operator.reconcile import Outcome, Reconciler
+from mce_operator.sync import Scope
 from mce_operator.throttle import Bucket, Throttle
 from unit.mce_operator import objects
 from unit.mce_operator.fake_api import FakeApi, FakeRouters
@@ -35,7 +36,7 @@ class Cluster:
 
     async def start(self) -> None:
         self.cache, self.metrics = Cache(), Metrics()
-        await sync.fill(self.api, self.cache, ())
+        await sync.fill(self.api, self.cache, Scope())
         utc: Callable[[], datetime] = lambda: self.now  # noqa: E731
         throttle = Throttle(Bucket(rate=1, burst=1000), lambda: 0.0, self.metrics.held_back)
         self.reconciler = Reconciler(
@@ -51,7 +52,7 @@ class Cluster:
 
     async def run(self) -> Outcome:
         """Lets all events arrive, and runs one pass."""
-        await sync.fill(self.api, self.cache, ())
+        await sync.fill(self.api, self.cache, Scope())
         return await self.reconciler.reconcile(KEY)
 
     def writes(self) -> list[tuple[str, str]]:

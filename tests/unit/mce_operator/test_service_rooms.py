@@ -1,7 +1,6 @@
 """The rooms around the pass: workers, handlers, usage, HTTP, settings."""
 
 import asyncio
-from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -18,6 +17,7 @@ from mce_operator.key import Key
 from mce_operator.metrics import Metrics
 from mce_operator.queue import Backoff, Schedule, WorkQueue
 from mce_operator.reconcile import DONE, Outcome
+from mce_operator.server import Health
 from mce_operator.settings import Settings
 from mce_operator.usage import UsageReader
 from mce_operator.work import work_forever
@@ -60,7 +60,13 @@ async def test_events_feed_the_cache_and_the_queue_and_nothing_else() -> None:
             server="https://api", ca_path=None, certificate_path=None, key_path=None, token="t", insecure=False
         )
 
-    made = handlers.registry(cache, queue, connection, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    sessions: list[Connection] = []
+
+    def session(found: Connection) -> Any:
+        sessions.append(found)
+        return object()
+
+    made = handlers.registry(cache, queue, connection, session)
     heard: dict[str, Any] = {str(one.id): one.fn for one in made._watching.get_all_handlers()}
     assert len(heard) == len(caches.WATCHED_KINDS)
     await heard[f"{names.KIND}-heard"](event={"type": None, "object": objects.document()})
@@ -69,16 +75,21 @@ async def test_events_feed_the_cache_and_the_queue_and_nothing_else() -> None:
     assert (queue.depth, len(list(cache.endpoints()))) == (1, 0)
     login: Any = next(iter(made._activities.get_all_handlers())).fn
     found = await login()
-    assert (found.token, found.expiration) == ("t", datetime(2026, 1, 1, 0, 10, tzinfo=UTC))
+    assert (found.server, found.expiration) == ("https://api", None)
+    assert [one.token for one in sessions] == ["t"]
 
 
 def test_kopf_writes_nothing_and_watches_only_our_children() -> None:
-    made: kopf.OperatorSettings = handlers.settings(is_clusterwide=True)
+    made: kopf.OperatorSettings = handlers.settings(is_clusterwide=True, selector="")
     assert not made.posting.enabled
     assert made.peering.standalone
     assert made.watching.label_selectors["v1", "pods"] == SELECTOR
     assert not made.scanning.disabled
-    assert handlers.settings(is_clusterwide=False).scanning.disabled
+    assert (names.API_VERSION, names.PLURAL) not in made.watching.label_selectors
+    narrow = handlers.settings(is_clusterwide=False, selector="team=a")
+    assert narrow.scanning.disabled
+    assert narrow.watching.label_selectors[names.API_VERSION, names.PLURAL] == "team=a"
+    assert narrow.watching.label_selectors["v1", "pods"] == SELECTOR
 
 
 def usage_pod() -> dict[str, Any]:
@@ -213,13 +224,28 @@ def test_a_spoilt_map_of_names_is_empty(text: str) -> None:
     assert hostnames.of_pod({"metadata": {"annotations": {names.CONTAINERS_ANNOTATION: text}}}) == {}
 
 
-@pytest.mark.parametrize(("seconds", "status"), [(0, 200), (300, 200), (301, 503)])
-async def test_a_pass_that_hangs_is_unhealthy(seconds: float, status: int) -> None:
-    async with server.serving("127.0.0.1", 0, Metrics(), lambda: seconds) as port, aiohttp.ClientSession() as client:
+def health(run: float = 0, silence: float = 0, waits_for: str = "") -> Health:
+    return Health(oldest_run=lambda: run, silence=lambda: (silence, "Pod in team-a"), waits_for=lambda: waits_for)
+
+
+@pytest.mark.parametrize(
+    ("now", "alive", "ready", "text"),
+    [
+        (health(), 200, 200, "ok"),
+        (health(run=300, silence=60), 200, 200, "ok"),
+        (health(run=301), 503, 200, "one pass has been running for 301 s"),
+        (health(silence=61), 503, 200, "the watch of Pod in team-a is deaf: not asked for in 61 s"),
+        (health(waits_for="the Lease"), 200, 503, "ok"),
+    ],
+)
+async def test_a_hanging_pass_or_a_deaf_watch_is_unhealthy_and_an_unfinished_start_is_unready(
+    now: Health, alive: int, ready: int, text: str
+) -> None:
+    async with server.serving("127.0.0.1", 0, Metrics(), now) as port, aiohttp.ClientSession() as client:
         async with client.get(f"http://127.0.0.1:{port}/healthz") as answer:
-            assert answer.status == status
+            assert (answer.status, await answer.text()) == (alive, f"{text}\n")
         async with client.get(f"http://127.0.0.1:{port}/readyz") as answer:
-            assert answer.status == 200
+            assert answer.status == ready
 
 
 async def test_metrics_are_served() -> None:
@@ -228,7 +254,7 @@ async def test_metrics_are_served() -> None:
     metrics.watch_usage(lambda: ())
     metrics.written("Service", "apply")
     async with (
-        server.serving("127.0.0.1", 0, metrics, lambda: 0) as port,
+        server.serving("127.0.0.1", 0, metrics, health()) as port,
         aiohttp.ClientSession() as client,
         client.get(f"http://127.0.0.1:{port}/metrics") as answer,
     ):

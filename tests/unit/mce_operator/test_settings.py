@@ -45,3 +45,25 @@ def test_whoever_reads_metrics_is_given_as_json_and_prometheus_by_default(monkey
     monkeypatch.setenv("MCE_OPERATOR_METRICS_FROM", "[{}]")
     with pytest.raises(ValidationError, match="a peer needs namespaceSelector"):
         Settings()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "team=a", "team!=a", "a/b==c,!legacy", "tier in (gold, silver)", "tier notin (x),team", "a="]
+)
+def test_a_label_selector_is_taken_as_the_server_takes_it(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("MCE_OPERATOR_SELECTOR", text)
+    assert Settings().selector == text
+
+
+@pytest.mark.parametrize("text", ["=a", "team=a b", "team in gold", "a,,b", "team=a&limit=1", "a\nb", "a" * 1001])
+def test_what_is_no_label_selector_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("MCE_OPERATOR_SELECTOR", text)
+    with pytest.raises(ValidationError, match="selector"):
+        Settings()
+
+
+@pytest.mark.parametrize("name", ["MCE_OPERATOR_LEASE_NAMESPACE", "MCE_OPERATOR_LEASE_NAME"])
+def test_a_place_for_the_lease_that_can_not_be_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "../x")
+    with pytest.raises(ValidationError):
+        Settings()
