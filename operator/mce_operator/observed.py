@@ -259,8 +259,10 @@ def pod(raw: Raw) -> Pod:
 
 def _loss(raw: Raw, conditions: Mapping[str, Raw]) -> Loss | None:
     status, target = raw.get("status") or {}, conditions.get("DisruptionTarget", {})
-    is_target = target.get("status") == "True"
-    if status.get("phase") != "Failed" and not (is_target and raw["metadata"].get("deletionTimestamp")):
+    target = target if target.get("status") == "True" else {}
+    # A pod that was only deleted may fail too, by how its containers end: then it gives no reason.
+    has_failed = status.get("phase") == "Failed" and status.get("reason")
+    if not has_failed and not (target and raw["metadata"].get("deletionTimestamp")):
         return None
     states = (
         (one.get("state") or {}).get("terminated") or {}

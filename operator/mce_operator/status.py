@@ -204,9 +204,7 @@ def _finding(situation: Situation) -> Finding:
     if plan.taken:
         return _name_taken(plan.taken[0], observed)
     if situation.failures:
-        failure = situation.failures[0]
-        text = f"{failure.kind} {failure.name} cannot be written: {scrub.shown(failure.message)}"
-        return _moving(situation, Why.QUOTA if symptoms.is_quota(text) else Why.APPLY_FAILED, text)
+        return _unwritten(situation, situation.failures[0])
     if plan.orphans:
         return _moving(situation, Why.PENDING, "what an earlier endpoint of this name left behind is being deleted")
     if observed.rollout is None or not plan.is_applied or not observed.rollout.is_current:
@@ -220,6 +218,15 @@ def _finding(situation: Situation) -> Finding:
     if observed.rollout.replicas <= observed.rollout.updated and _was_in_service(observed):
         return _impaired(situation, observed.rollout)
     return _underway(situation)
+
+
+def _unwritten(situation: Situation, failure: Failure) -> Finding:
+    text = f"{failure.kind} {failure.name} cannot be written: {scrub.shown(failure.message)}"
+    if not failure.message.startswith("Invalid: "):  # what the API server may yet take
+        return _moving(situation, Why.QUOTA if symptoms.is_quota(text) else Why.APPLY_FAILED, text)
+    rollout = situation.observed.rollout
+    state = State.UPDATING if rollout and rollout.ready else State.FAILED
+    return Finding(state=state, why=Why.APPLY_FAILED, message=text, stalled=Why.APPLY_FAILED)
 
 
 def _name_taken(child: Child, observed: Observed) -> Finding:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
+from itertools import islice
 from typing import Final
 
 from mce_api import names, wire
@@ -49,6 +50,7 @@ _SIGNALLED: Final = frozenset({0, 137, 143})
 """How a process ends that the kubelet has stopped: by its own will, by SIGKILL, by SIGTERM."""
 _LAST_WORDS: Final = 200
 """Characters of a dying container's last line that are shown."""
+_MOST_LISTENERS: Final = 4
 _PULL_PREFIX: Final = re.compile(r'^Back-off pulling image "[^"]*": \w+: ')
 _SOURCE_PORT: Final = re.compile(r":\d+->")
 _POD_NAME: Final = re.compile(r'pods "[^"]*" is forbidden')
@@ -112,6 +114,11 @@ OVER_AT: Final = {
 """Causes that something has proved, and the stage that proves the contrary: until then they stay, also while the
 container is made anew and its kubelet has nothing to say. Silence is no proof: whoever is only slow looks the same."""
 
+CAUSED_BY: Final = {Why.START_BUDGET: Why.PORT_TAKEN}
+"""A proven cause that is only what follows from another one."""
+ROUTERS_WORDS: Final = frozenset({Why.PORT_TAKEN, Why.START_BUDGET})
+"""Causes whose message may have something that only the router knows."""
+
 POD_CAUSES: Final = frozenset({Why.ADMISSION, Why.QUOTA, Why.UNSCHEDULABLE, Why.EVICTED, Why.NOT_READY})
 """What no single container is to blame for."""
 
@@ -140,6 +147,8 @@ class Neighbours:
 
     by_port: Mapping[int, str] = field(default_factory=dict)
     by_uid: Mapping[int, str] = field(default_factory=dict)
+    listening: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Ports by name, as the router has seen them; empty if it was not asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,6 +276,11 @@ def _is_lost(pod: Pod) -> bool:
     return ready and not pod.is_ready and pod.ready_changed is not None
 
 
+def printed(ended: Termination) -> str:
+    """What a process had printed when it ended; the runtime's own words are not its."""
+    return "" if ended.reason in _START_ERRORS else ended.message
+
+
 def _logs(pod: Pod, name: str) -> str:
     """Names the Deployment, since a pod's name would change with every pod."""
     return f"kubectl logs deploy/{pod.endpoint} -c {name}"
@@ -389,9 +403,14 @@ def _over_budget(case: Case) -> Symptom | None:
         return None
     text = (
         f"was stopped after its budget of {case.budget_seconds} s without answering GET /ping with 200 on port "
-        f"{case.port}; make it listen on ${wire.BIND_TO_PORT}, or raise startupTimeoutSeconds"
+        f"{case.port}{_elsewhere(case)}; make it listen on ${wire.BIND_TO_PORT}, or raise startupTimeoutSeconds"
     )
     return Symptom(why=Why.START_BUDGET, message=text, ended=ended, reached=Stage.RUNS)
+
+
+def _elsewhere(case: Case) -> str:
+    ports = [str(port) for port in case.report.listens_on if port != case.port] if case.report else []
+    return f" (it listens on {', '.join(ports)})" if ports else ""
 
 
 def _was_stopped_at_budget(ended: Termination, budget: int) -> bool:
@@ -409,17 +428,28 @@ def _address_in_use(case: Case) -> Symptom | None:
     said = next(filter(_ADDRESS_IN_USE.search, reversed(scrub.log_lines(ended.message, case.secrets))), "")
     if not said:
         return None
-    port = int((_PORT.findall(said) or [case.port])[-1])
+    ports = _PORT.findall(said)
+    who = _holder(case, int(ports[-1])) if ports else _listeners(case)
+    fix = f"make each listen on its own ${wire.BIND_TO_PORT} and ${wire.SAFE_PORT_RANGE} only, or move one's port"
+    text = f"exited with code {ended.exit_code} since {who}; {fix}: {said.strip()[:_LAST_WORDS]}"
+    return Symptom(why=Why.PORT_TAKEN, message=text, ended=ended, reached=Stage.RUNS)
+
+
+def _holder(case: Case, port: int) -> str:
     holder = case.neighbours.by_port.get(port, "")
-    who = f"{holder} has it" if holder not in {"", case.name} else "another process of the pod has it"
-    text = f"exited with code {ended.exit_code} since port {port} is taken: {who}; {_port_fix(case, port)}"
-    return Symptom(why=Why.PORT_TAKEN, message=f"{text}: {said[:_LAST_WORDS]}", ended=ended, reached=Stage.RUNS)
+    known = holder not in {"", case.name}
+    return f"port {port} is taken: {holder} has it" if known else f"port {port} is taken by another process of the pod"
 
 
-def _port_fix(case: Case, port: int) -> str:
-    if port == case.port:
-        return f"make the other listen on its own ${wire.BIND_TO_PORT}, or give this one another port"
-    return f"make both listen on ${wire.BIND_TO_PORT} and ${wire.SAFE_PORT_RANGE} only, or move one by its own settings"
+def _listeners(case: Case) -> str:
+    """Who may have the port when it has not said which one it wanted."""
+    others = (
+        f"{name} listens on {', '.join(map(str, ports))}"
+        for name, ports in case.neighbours.listening.items()
+        if name != case.name and ports
+    )
+    known = "; ".join(islice(others, _MOST_LISTENERS))
+    return f"a port that it wants is taken ({known})" if known else "a port that it wants is taken"
 
 
 def _exit(case: Case) -> Symptom | None:
@@ -447,12 +477,10 @@ def _taken(case: Case) -> Symptom | None:
 def _not_bound(case: Case) -> Symptom | None:
     if case.report is None or case.cause() != "PortNotBound":
         return None
-    elsewhere = [str(port) for port in case.report.listens_on if port != case.port]
-    if elsewhere:
-        text = f"it listens on {', '.join(elsewhere)}: make it listen on ${wire.BIND_TO_PORT}, or set port to that"
-    else:
-        text = f"it must listen on ${wire.BIND_TO_PORT}; see: {case.logs}"
-    text = f"runs, but nothing listens on its port {case.port} (budget {case.budget_seconds} s); {text}"
+    elsewhere = _elsewhere(case)
+    fix = "or set port to that one" if elsewhere else f"see: {case.logs}"
+    text = f"runs, but nothing listens on its port {case.port}{elsewhere}; budget {case.budget_seconds} s"
+    text = f"{text}; it must listen on ${wire.BIND_TO_PORT}, {fix}"
     return Symptom(why=Why.PORT_NOT_BOUND, message=text, reached=Stage.RUNS)
 
 
@@ -496,9 +524,9 @@ _MODEL_CHECKS: Final[tuple[Callable[[Case], Symptom | None], ...]] = (
     _image,  # nothing else can be true of a container without an image
     _config,  # nor of one that cannot be made
     _out_of_memory,  # a kind of exit, and the one with its own cure
-    _over_budget,  # likewise
     _address_in_use,  # likewise
-    _taken,  # runs, and nobody has to wait to know why it does not answer
+    _taken,  # why a budget runs out, and nobody has to wait to know it
+    _over_budget,  # a kind of exit
     _exit,  # also while it runs again and is not up yet: the cause must not flicker away
     _patience,  # most need some seconds
     _not_bound,

@@ -63,8 +63,10 @@ def verdict(
         worst = _worst([*missing, *ailing])
         if lost is not None and worst.why in {Why.PENDING, Why.STARTING}:
             worst = lost
-        line = _kept(_line(subject, pods, ailing, wanted, worst), worst, stored.get(container.name))
-        lines.append(_dated(line, stored.get(container.name), now))
+        line = _line(subject, pods, ailing, wanted, worst)
+        if (before := stored.get(container.name)) is not None:
+            line = _kept(line, worst, before, asked=any(pod.name in observed.routers for pod in pods))
+        lines.append(_dated(line, before, now))
     moments = [symptom.look_again for symptom in found if symptom.look_again]
     if endpoint.spec.availability == "Any" and any(pod.is_ready for pod in pods):
         moments.append(now + _ASK_AGAIN)
@@ -91,11 +93,10 @@ def _neighbours(endpoint: MultiContainerEndpoint, router: RouterReport | None) -
     by_port = {names.bind_port(index, one.port): symptoms.called(one) for index, one in containers}
     by_port |= dict.fromkeys((names.ROUTER_PORT, names.ROUTER_ADMIN_PORT), "the router")
     targets = router.targets if router else {}
-    for _, one in containers:
-        if one.name in targets:
-            by_port |= dict.fromkeys(targets[one.name].listens_on, symptoms.called(one))
+    listening = {symptoms.called(one): targets[one.name].listens_on for _, one in containers if one.name in targets}
+    by_port |= {port: name for name, ports in listening.items() for port in ports}
     by_uid = {names.container_uid(index): symptoms.called(one) for index, one in containers}
-    return Neighbours(by_port=by_port, by_uid=by_uid)
+    return Neighbours(by_port=by_port, by_uid=by_uid, listening=listening)
 
 
 def _missing(observed: Observed, count: int) -> tuple[Symptom, ...]:
@@ -124,7 +125,7 @@ def _line(
 ) -> ContainerStatus:
     states = [pod.containers[subject.name] for pod in pods if subject.name in pod.containers]
     ended = worst.ended or _last_end([state.terminated for state in states if state.terminated])
-    lines = scrub.log_lines(ended.message, scrub.own_secrets(subject.spec)) if ended else ()
+    lines = scrub.log_lines(symptoms.printed(ended), scrub.own_secrets(subject.spec)) if ended else ()
     return ContainerStatus(
         name=subject.spec.name,
         ready=sum(1 for symptom in ailing if symptom.why is Why.NONE),
@@ -141,17 +142,24 @@ def _last_end(ends: Sequence[Termination]) -> Termination | None:
     return max(ends, key=lambda end: end.finished.timestamp() if end.finished else 0.0, default=None)
 
 
-def _kept(line: ContainerStatus, worst: Symptom, stored: ContainerStatus | None) -> ContainerStatus:
+def _kept(line: ContainerStatus, worst: Symptom, stored: ContainerStatus, *, asked: bool) -> ContainerStatus:
     """`line`, or what was proved of the container before, while nothing proves the contrary."""
-    if stored is None or worst.why in symptoms.OVER_AT:
-        return line
-    over_at = next((stage for why, stage in symptoms.OVER_AT.items() if why == stored.reason), None)
-    if over_at is None or worst.reached >= over_at:
+    why = next((why for why in symptoms.OVER_AT if why == stored.reason), None)
+    if why is None or not _holds(why, worst, asked=asked):
         return line
     kept: dict[str, Any] = {"reason": stored.reason, "message": stored.message}
     if line.last_exit_code is None:
         kept |= {"last_exit_code": stored.last_exit_code, "last_log_lines": stored.last_log_lines}
     return line.model_copy(update=kept)
+
+
+def _holds(why: Why, worst: Symptom, *, asked: bool) -> bool:
+    """Whether `why`, which was proved before, still says more than what is to be seen now."""
+    if worst.why not in symptoms.OVER_AT:
+        return worst.reached < symptoms.OVER_AT[why]
+    if worst.why is why:
+        return why in symptoms.ROUTERS_WORDS and not asked
+    return symptoms.CAUSED_BY.get(worst.why) is why and not asked
 
 
 def _dated(line: ContainerStatus, stored: ContainerStatus | None, now: datetime) -> ContainerStatus:
