@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ sys.exit(3)
 
 STOPPED = """import signal, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "/opt/model", "serve"])
-time.sleep(15)
+time.sleep(40)
 child.send_signal(signal.SIGSTOP)
 time.sleep(3600)
 """
@@ -87,6 +88,7 @@ ENDPOINTS: dict[str, dict[str, Any]] = {
             ),
         ]
     },
+    "any": {"containers": [light("good"), script("hung", "-c", STOPPED)], "availability": "Any"},
     "large": {"containers": [light("a", resources={"requests": {"cpu": "1000"}}), light("b")]},
     "root": {"containers": [light("a"), light("b")], "pod": {"securityProfile": "baseline"}},
     "quota": {"containers": [light("a", resources={"limits": {WIDGET: 1}}), light("b")]},
@@ -236,24 +238,38 @@ def test_an_endpoint_that_waits_for_a_finalizer_says_so(namespace: Namespace, se
     namespace.kubectl("patch", "mcep", "off", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
 
 
-def test_a_container_that_falls_silent_later_is_told_and_degrades_an_endpoint_of_any(
-    namespace: Namespace, seen: Watcher
-) -> None:
-    namespace.kubectl("delete", "mcep", "silent", "ends", "ports", "evicted")
-    hung = script("hung", "-c", STOPPED)
-    namespace.apply(cases.document("any", containers=[light("good"), hung], availability="Any"))
-    namespace.wait_in_service("any")
-
+def test_a_container_that_falls_silent_later_degrades_an_endpoint_of_any(namespace: Namespace, seen: Watcher) -> None:
     def degraded(status: dict[str, Any]) -> bool:
         return any(one["type"] == "Degraded" and one["status"] == "True" for one in status["conditions"])
 
-    namespace.wait_status("any", degraded, "Degraded", 90)
+    namespace.wait_status("any", degraded, "Degraded", 120)
     status = namespace.status("any")
     lines = {line["name"]: line["reason"] for line in status["containers"]}
-    assert lines == {"good": "", "hung": "PingTimeout"}
+    assert (status["state"], lines) == ("InService", {"good": "", "hung": "PingTimeout"})
     (condition,) = (one for one in status["conditions"] if one["type"] == "Degraded")
     assert condition["message"] == "container hung: PingTimeout, serves on 0 of 1 replicas"
-    namespace.kubectl("delete", "mcep", "any")
+
+
+def chart(folder: Path, endpoint: dict[str, Any]) -> str:
+    (folder / "templates").mkdir()
+    (folder / "Chart.yaml").write_text(json.dumps({"apiVersion": "v2", "name": folder.name, "version": "1.0.0"}))
+    (folder / "templates" / "endpoint.yaml").write_text(json.dumps(endpoint))
+    return str(folder)
+
+
+def test_helm_waits_for_the_endpoint_to_serve(namespace: Namespace, seen: Watcher, tmp_path: Path) -> None:
+    made = chart(tmp_path, cases.document("served", containers=[light("a"), light("b")]))
+    cluster.run("helm", "install", "served", made, "-n", namespace.name, "--wait", "--timeout", "90s")
+    assert namespace.status("served")["state"] == "InService"
+    namespace.kubectl("wait", "--for=condition=Ready", "mcep/served", "--timeout=1s")
+
+
+def test_helm_does_not_wait_for_what_only_its_user_can_cure(
+    namespace: Namespace, seen: Watcher, tmp_path: Path
+) -> None:
+    made = chart(tmp_path, cases.document("never", pod={"nodeSelector": {"a": "no label value!"}}))
+    with pytest.raises(cluster.CommandError, match="status: Failed"):
+        cluster.run("helm", "install", "never", made, "-n", namespace.name, "--wait", "--timeout", "90s", seconds=60)
 
 
 def test_every_word_was_seen(seen: Watcher) -> None:
