@@ -42,14 +42,16 @@ check: setup ## Lint, types, import contracts, generated files
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache | tail -n 4
 	@$(BIN)/python hack/generate/crds.py --check
+	@$(BIN)/python hack/generate/reasons.py --check
 	@$(BIN)/uv lock --check --quiet
 	@echo "check: all good"
 
 fix: setup ## Formats, and repairs what can be repaired
 	@$(BIN)/ruff check --fix --quiet $(CODE); $(BIN)/ruff format --quiet $(CODE)
 
-generate: setup ## Writes what is made from the models: crds/ and the chart's copy
+generate: setup ## Writes what is made from the models and from docs/reasons: crds/, the chart's copy, mce explain's pages
 	@$(BIN)/python hack/generate/crds.py
+	@$(BIN)/python hack/generate/reasons.py
 
 cluster: ## A real local Kubernetes: $KUBECONFIG (MCE_CLUSTER=existing), kind, or on this host
 	@hack/cluster/cluster.sh up

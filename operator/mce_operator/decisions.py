@@ -1,11 +1,10 @@
 """What has to be decided of an endpoint beyond its spec: one pure function each, gathered here for the builders."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
 
 from mce_api.endpoint import MultiContainerEndpoint
-from mce_operator import guard, history, rollout
+from mce_operator import guard, history, rollout, symptoms
 from mce_operator.observed import Observed, Pod
 from mce_operator.resources.router import Setup
 from mce_operator.rollout import Revision
@@ -21,22 +20,14 @@ class Decisions:
     """Whether the Service sends traffic to pods that are not ready, too."""
 
 
-_SILENT: Final = timedelta(seconds=15)
-"""After which it is worth asking a router why a running container does not answer."""
-
-
 def to_ask(endpoint: MultiContainerEndpoint, observed: Observed, now: datetime) -> tuple[Pod, ...]:
     """The pods whose routers know something that the decisions or the status need."""
     watched = guard.watched(endpoint.spec, history.of(observed), observed)
+    is_any = endpoint.spec.availability == "Any"
     return tuple(
-        pod for pod in observed.pods if not pod.is_deleting and pod.ip and (pod in watched or _has_silent(pod, now))
-    )
-
-
-def _has_silent(pod: Pod, now: datetime) -> bool:
-    return any(
-        not one.is_started and one.running_since is not None and now - one.running_since >= _SILENT
-        for one in pod.containers.values()
+        pod
+        for pod in observed.pods
+        if not pod.is_deleting and pod.ip and (is_any or pod in watched or symptoms.is_worth_asking(pod, now))
     )
 
 

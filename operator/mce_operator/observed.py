@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from mce_api import names
+from mce_api.status import Status
 from mce_operator.key import Key
 
 Raw = Mapping[str, Any]
@@ -43,6 +46,10 @@ class TargetReport:
     state: str
     cause: str
     """Why it is not healthy; a word of the router's closed list."""
+    text: str = ""
+    """The same for people."""
+    listens_on: tuple[int, ...] = ()
+    """Ports on which the container's user listens, if the router can tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +99,17 @@ class Termination:
     reason: str
     message: str
     ran_seconds: float
+    finished: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """How a pod was lost that nobody had asked to go."""
+
+    reason: str
+    """The kubelet's word (`Evicted`, `OutOfcpu`), or that of the pod's DisruptionTarget condition."""
+    message: str
+    at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +147,7 @@ class Pod:
     """What the scheduler says, if it found no place."""
     containers: Mapping[str, ContainerState]
     """By Kubernetes name, the router included; empty before the kubelet has taken the pod."""
+    lost: Loss | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +178,14 @@ class Observed:
     def is_deleting(self) -> bool:
         """Whether the endpoint is on its way out."""
         return bool(self.document["metadata"].get("deletionTimestamp"))
+
+    @property
+    def told(self) -> Status:
+        """The status as last written; one that somebody else has spoilt counts as none."""
+        try:
+            return Status.model_validate(self.document.get("status") or {})
+        except ValidationError:
+            return Status()
 
     def pods_of(self, template: str) -> tuple[Pod, ...]:
         """The pods of one generation that are there to stay."""
@@ -226,6 +253,27 @@ def pod(raw: Raw) -> Pod:
         is_deleting=bool(metadata.get("deletionTimestamp")) or status.get("phase") in {"Failed", "Succeeded"},
         unschedulable=scheduled.get("message", "") if unplaced else "",
         containers={one["name"]: _container(one) for one in statuses},
+        lost=_loss(raw, conditions),
+    )
+
+
+def _loss(raw: Raw, conditions: Mapping[str, Raw]) -> Loss | None:
+    status, target = raw.get("status") or {}, conditions.get("DisruptionTarget", {})
+    target = target if target.get("status") == "True" else {}
+    # A pod that was only deleted may fail too, by how its containers end: then it gives no reason.
+    has_failed = status.get("phase") == "Failed" and status.get("reason")
+    if not has_failed and not (target and raw["metadata"].get("deletionTimestamp")):
+        return None
+    states = (
+        (one.get("state") or {}).get("terminated") or {}
+        for one in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
+    )
+    ends = [_moment(target.get("lastTransitionTime")), *(_moment(state.get("finishedAt")) for state in states)]
+    known = [end for end in ends if end is not None]
+    return Loss(
+        reason=status.get("reason") or target.get("reason", ""),
+        message=status.get("message") or target.get("message", ""),
+        at=max(known) if known else _moment(raw["metadata"].get("creationTimestamp")),
     )
 
 
@@ -252,6 +300,7 @@ def _termination(raw: Raw) -> Termination:
         reason=raw.get("reason", ""),
         message=raw.get("message", ""),
         ran_seconds=(finished - started).total_seconds() if started and finished else 0.0,
+        finished=finished,
     )
 
 

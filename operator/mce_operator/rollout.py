@@ -186,7 +186,7 @@ def _failure(newest: _Build, past: History, observed: Observed, now: datetime) -
 
 def _cause(newest: _Build, observed: Observed, now: datetime) -> tuple[Why, str]:
     found = verdict(newest.endpoint, observed, newest.hash, newest.setup.image, now)
-    if found.worst.why in symptoms.FAILURES:
-        return found.worst.why, f"{found.subject}: {found.worst.why}: {found.worst.message}"
+    if found.cause.why in symptoms.FAILURES:
+        return found.cause.why, f"{found.subject}: {found.cause.why}: {found.cause.message}"
     seconds = budget_seconds(newest.endpoint.spec) + newest.endpoint.spec.rollout.bake_seconds
     return Why.DEADLINE, f"its rollout made no progress for {seconds} s"

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from itertools import islice
 from typing import Any, Final, Protocol
 
 import aiohttp
@@ -16,6 +17,9 @@ from mce_operator.observed import Pod, RouterReport, TargetReport, Traffic
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=2)
 _MOST_BYTES: Final = 1 << 20
 _MOST_AT_ONCE: Final = 16
+_MOST_WORD: Final = 64
+_MOST_TEXT: Final = 256
+_MOST_PORTS: Final = 16
 
 _log: Final = logging.getLogger(__name__)
 
@@ -65,10 +69,17 @@ class HttpRouters:
 
 
 def _targets(page: Mapping[str, Any]) -> dict[str, TargetReport]:
-    return {
-        str(one["name"]): TargetReport(state=str(one["state"]), cause=str(one.get("cause", "")))
-        for one in page["targets"]
-    }
+    return {str(one["name"]): _target(one) for one in page["targets"]}
+
+
+def _target(row: Mapping[str, Any]) -> TargetReport:
+    ports = (port for port in row.get("listensOn", ()) if isinstance(port, int))
+    return TargetReport(
+        state=str(row["state"]),
+        cause=str(row.get("cause", ""))[:_MOST_WORD],
+        text=str(row.get("lastError", ""))[:_MOST_TEXT],
+        listens_on=tuple(islice(ports, _MOST_PORTS)),
+    )
 
 
 _SERIES: Final = {

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
-from pydantic import ValidationError
-
 from mce_api import names, rules
 from mce_api.endpoint import MultiContainerEndpoint, Spec
-from mce_api.status import Condition, ConditionType, State, Status, Why, merged
+from mce_api.status import Condition, ConditionType, ContainerStatus, State, Status, Why, merged
 from mce_operator import rollout as rollouts
-from mce_operator import symptoms
+from mce_operator import scrub, symptoms
 from mce_operator.decisions import Decisions
 from mce_operator.history import Rejection
 from mce_operator.observed import Child, Observed, Rollout
@@ -67,8 +65,9 @@ def status(situation: Situation, now: datetime) -> Status:
     return _whole(
         observed,
         _finding(situation),
-        observed.generation if applied else _before(observed).observed_generation,
+        observed.generation if applied else observed.told.observed_generation,
         now,
+        ailing=_ailing(situation),
         rejection=situation.decisions.revision.rejection,
         rollout=rollouts.progress(observed, situation.decisions.revision, now),
         containers=verdict.containers,
@@ -109,6 +108,7 @@ def _whole(
     generation: int,
     now: datetime,
     *,
+    ailing: Sequence[ContainerStatus] = (),
     rejection: Rejection | None = None,
     **more: Any,
 ) -> Status:
@@ -118,6 +118,7 @@ def _whole(
         ready(finding, generation, now),
         reconciling(finding, generation, now),
         stalled(finding, generation, now),
+        degraded(ailing, generation, now),
     ]
     if rejection is not None:
         conditions.append(rolled_back(rejection, generation, now))
@@ -129,7 +130,7 @@ def _whole(
         replicas=numbers.replicas if numbers else 0,
         ready_replicas=numbers.ready if numbers else 0,
         selector=names.selector(observed.key.name),
-        conditions=merged(conditions, _before(observed).conditions),
+        conditions=merged(conditions, observed.told.conditions),
         url=names.url(observed.key.namespace, observed.key.name),
         **more,
     )
@@ -159,6 +160,24 @@ def rolled_back(rejection: Rejection, generation: int, now: datetime) -> Conditi
     return _condition(ConditionType.ROLLED_BACK, True, rejection.why, str(rejection), generation, now)  # noqa: FBT003
 
 
+def degraded(ailing: Sequence[ContainerStatus], generation: int, now: datetime) -> Condition:
+    """Whether the endpoint serves though some of its containers are down on some replicas."""
+    first = min(ailing, key=lambda line: line.since or "", default=None)
+    why = Why(first.reason) if first else Why.SETTLED
+    lines = (f"container {one.name}: {one.reason}, serves on {one.ready} of {one.total} replicas" for one in ailing)
+    text = "; ".join(lines) or "no container is down while the endpoint serves"
+    return _condition(ConditionType.DEGRADED, bool(ailing), why, text, generation, now)
+
+
+def _ailing(situation: Situation) -> tuple[ContainerStatus, ...]:
+    """The containers that fail on some replica of an endpoint that serves."""
+    lines, rollout = situation.verdict.containers, situation.observed.rollout
+    any_serves = situation.endpoint.spec.availability == "Any" and any(line.ready for line in lines)
+    if not any_serves and not (rollout and rollout.ready):
+        return ()
+    return tuple(line for line in lines if line.reason in symptoms.FAILURES and line.ready < line.total)
+
+
 def _condition(
     type_: ConditionType,
     holds: bool,  # noqa: FBT001
@@ -185,9 +204,7 @@ def _finding(situation: Situation) -> Finding:
     if plan.taken:
         return _name_taken(plan.taken[0], observed)
     if situation.failures:
-        failure = situation.failures[0]
-        text = f"{failure.kind} {failure.name} cannot be written: {failure.message}"
-        return _moving(situation, Why.APPLY_FAILED, text)
+        return _unwritten(situation, situation.failures[0])
     if plan.orphans:
         return _moving(situation, Why.PENDING, "what an earlier endpoint of this name left behind is being deleted")
     if observed.rollout is None or not plan.is_applied or not observed.rollout.is_current:
@@ -201,6 +218,15 @@ def _finding(situation: Situation) -> Finding:
     if observed.rollout.replicas <= observed.rollout.updated and _was_in_service(observed):
         return _impaired(situation, observed.rollout)
     return _underway(situation)
+
+
+def _unwritten(situation: Situation, failure: Failure) -> Finding:
+    text = f"{failure.kind} {failure.name} cannot be written: {scrub.shown(failure.message)}"
+    if not failure.message.startswith("Invalid: "):  # what the API server may yet take
+        return _moving(situation, Why.QUOTA if symptoms.is_quota(text) else Why.APPLY_FAILED, text)
+    rollout = situation.observed.rollout
+    state = State.UPDATING if rollout and rollout.ready else State.FAILED
+    return Finding(state=state, why=Why.APPLY_FAILED, message=text, stalled=Why.APPLY_FAILED)
 
 
 def _name_taken(child: Child, observed: Observed) -> Finding:
@@ -268,7 +294,7 @@ def _is_going_back(situation: Situation) -> bool:
 
 
 def _moving(situation: Situation, why: Why, message: str) -> Finding:
-    before, rollout = _before(situation.observed), situation.observed.rollout
+    before, rollout = situation.observed.told, situation.observed.rollout
     if _is_going_back(situation):
         return Finding(state=State.ROLLING_BACK, why=why, message=message, is_moving=True)
     first = before.state in {"", State.CREATING} or (before.state == State.FAILED and not (rollout and rollout.ready))
@@ -276,10 +302,10 @@ def _moving(situation: Situation, why: Why, message: str) -> Finding:
 
 
 def _cause(situation: Situation) -> tuple[Why, str]:
-    """What the worst container suffers from, or that the rollout simply takes its time."""
-    worst = situation.verdict.worst
-    if worst.why is not Why.NONE:
-        return worst.why, f"{situation.verdict.subject}: {worst.why}: {worst.message}"
+    """What keeps containers from serving, or that the rollout simply takes its time."""
+    cause = situation.verdict.cause
+    if cause.why is not Why.NONE:
+        return cause.why, f"{situation.verdict.subject}: {cause.why}: {cause.message}"
     rollout = situation.observed.rollout
     return Why.ROLLING_OUT, _count(rollout, situation.endpoint.spec) if rollout else "the pods are being made"
 
@@ -298,13 +324,5 @@ def _is_complete(rollout: Rollout, spec: Spec) -> bool:
 
 
 def _was_in_service(observed: Observed) -> bool:
-    before = _before(observed)
+    before = observed.told
     return before.state == State.IN_SERVICE and before.observed_generation == observed.generation
-
-
-def _before(observed: Observed) -> Status:
-    """The status as last written; one that somebody else has spoilt counts as none."""
-    try:
-        return Status.model_validate(observed.document.get("status") or {})
-    except ValidationError:
-        return Status()

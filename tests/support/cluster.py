@@ -44,6 +44,13 @@ class Namespace:
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         return run("kubectl", "-n", self.name, *arguments, stdin=stdin)
 
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """kubectl in the background, its output in a pipe; the caller ends it."""
+        program = shutil.which("kubectl", path=_ENV["PATH"])
+        assert program
+        command = [program, "-n", self.name, *arguments]
+        return subprocess.Popen(command, env=_ENV, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
     def apply(self, *documents: dict[str, Any]) -> str:
         return self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
 
@@ -75,15 +82,7 @@ class Namespace:
     @contextmanager
     def forwarded(self, thing: str, port: int) -> Iterator[int]:
         """A loopback port that leads to `port` of `thing` (`svc/x`, `pod/x`)."""
-        program = shutil.which("kubectl", path=_ENV["PATH"])
-        assert program
-        child = subprocess.Popen(
-            [program, "-n", self.name, "port-forward", "--address", "127.0.0.1", thing, f":{port}"],
-            env=_ENV,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        child = self.start("port-forward", "--address", "127.0.0.1", thing, f":{port}")
         assert child.stdout
         try:
             match = re.search(r"127\.0\.0\.1:(\d+) ->", child.stdout.readline())

@@ -8,6 +8,7 @@ import kopf
 import pytest
 
 from mce_api import names
+from mce_api.status import ContainerStatus, State, Status
 from mce_kit import tasks
 from mce_kit.kube import ApiError, Connection
 from mce_operator import cache as caches
@@ -270,3 +271,15 @@ def test_namespaces_are_separated_by_commas(
 ) -> None:
     monkeypatch.setenv("MCE_OPERATOR_NAMESPACES", text)
     assert Settings().namespaces == expected
+
+
+@pytest.mark.parametrize("state", State)
+def test_an_endpoint_is_in_one_state_and_its_containers_are_told(state: State) -> None:
+    metrics = Metrics()
+    line = ContainerStatus(name="a", ready=1, total=2, restarts=3, reason="Exit")
+    metrics.endpoint_is(GOOD, Status(state=state.value, containers=(line,)))
+    text = metrics.render().decode()
+    ones = [one for one in text.splitlines() if one.startswith("mce_endpoint_state{") and one.endswith(" 1.0")]
+    assert ones == [f'mce_endpoint_state{{endpoint="good",namespace="n",state="{state}"}} 1.0']
+    assert 'mce_container_ready{container="a",endpoint="good",namespace="n",variant="AllTraffic"} 1.0' in text
+    assert 'mce_container_restarts_total{container="a",endpoint="good",namespace="n",variant="AllTraffic"} 3.0' in text

@@ -73,7 +73,7 @@ STARTING = rolled_out(1, readyReplicas=0, availableReplicas=0)
 @pytest.mark.parametrize(
     ("states", "pod_status", "why", "says"),
     [
-        pytest.param((), {}, Why.PENDING, "waiting for its node", id="the kubelet has not taken the pod"),
+        pytest.param((), {}, Why.PENDING, "waits for its node", id="the kubelet has not taken the pod"),
         pytest.param(
             (waiting("solo", "PodInitializing"),), {}, Why.PENDING, "start before it", id="the router comes first"
         ),
@@ -216,7 +216,8 @@ def test_each_symptom_has_its_word_and_its_cure(
     assert says in found.containers[0].message
     ready = condition(found, "Ready")
     assert (ready.status, ready.reason) == ("False", why.value)
-    assert ready.message == f"container Solo: {why.value}: {found.containers[0].message}"
+    subject = "pods" if why is Why.UNSCHEDULABLE else "container Solo"
+    assert ready.message == f"{subject}: {why.value}: {found.containers[0].message}"
     told = why not in {Why.PENDING, Why.STARTING}
     assert found.failure_reason == (ready.message if told else "")
 
