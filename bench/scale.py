@@ -31,6 +31,7 @@ _CHILDREN: Final = {
     "deployments": "/apis/apps/v1/deployments",
     "services": "/api/v1/services",
     "serviceaccounts": "/api/v1/serviceaccounts",
+    "networkpolicies": "/apis/networking.k8s.io/v1/networkpolicies",
 }
 _OURS: Final = "labelSelector=app.kubernetes.io/managed-by%3Dmce-operator"
 _LIMIT_SECONDS: Final = 1800

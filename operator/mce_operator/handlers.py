@@ -75,7 +75,7 @@ def settings(*, is_clusterwide: bool, selector: str) -> kopf.OperatorSettings:
     # The default list ends with steps of 21 s, for which the operator is deaf after a long outage.
     made.networking.error_backoffs = [0.5, 1, 2, *[3] * 40]
     made.queueing.worker_limit = None
-    made.queueing.idle_timeout = 1
+    made.queueing.idle_timeout = 0.1  # for so long kopf holds the last event of each object, as large as it came
     made.queueing.exit_timeout = 2
     # Following CRDs needs cluster-wide rights, which an operator of a few namespaces does not have.
     made.scanning.disabled = not is_clusterwide
