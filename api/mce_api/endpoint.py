@@ -90,7 +90,7 @@ class HttpHeader(Model):
 class HttpProbe(Model):
     """GET; 200 to 399 is healthy."""
 
-    path: Annotated[str, Field(max_length=1024)] = "/ping"
+    path: Annotated[str | None, Field(max_length=1024, description="Default: the container's pingPath.")] = None
     port: Annotated[PortNumber | None, Field(description="Default: the container's own.")] = None
     scheme: Literal["HTTP", "HTTPS"] = "HTTP"
     http_headers: Annotated[tuple[HttpHeader, ...], Field(max_length=16)] = ()

@@ -37,7 +37,7 @@ def container(spec: Container, name: str, index: int, *, restricted: bool) -> K8
         "command": list(spec.command or ()),
         "imagePullPolicy": spec.image_pull_policy,
         "resources": {key: value for key, value in spec.resources.model_dump(mode="json").items() if value},
-        "livenessProbe": _liveness(spec.liveness_probe, names.bind_port(index, spec.port)),
+        "livenessProbe": _liveness(spec.liveness_probe, names.bind_port(index, spec.port), spec.ping_path),
         "securityContext": _security(index) if restricted else {},
     }
     return built | {key: value for key, value in optional.items() if value}
@@ -76,13 +76,15 @@ def _path(index: int, number: int) -> str:
     return f"{names.VOLUME_PREFIX}path-{index}-{number}"
 
 
-def _liveness(probe: LivenessProbe | None, port: int) -> K8sObject:
-    """What the user wants, on the container's own port unless it says another."""
+def _liveness(probe: LivenessProbe | None, port: int, path: str) -> K8sObject:
+    """What the user wants, at the container's own port and path unless it says others."""
     if probe is None:
         return {}
     built = probe.model_dump(by_alias=True, exclude_none=True, mode="json")
     for action in built.keys() & {"httpGet", "tcpSocket", "grpc"}:
         built[action].setdefault("port", port)
+    if "httpGet" in built:
+        built["httpGet"].setdefault("path", path)
     return {key: _without_empty(value) for key, value in built.items()}
 
 

@@ -190,3 +190,15 @@ def test_equal_endpoints_give_equal_bytes(document: dict[str, Any]) -> None:
     again = json.loads(json.dumps(document))
     first, second = (objects.deployment(validation.endpoint(one)) for one in (document, again))
     assert json.dumps(first) == json.dumps(second)
+
+
+def test_a_liveness_probe_asks_where_the_router_asks_unless_it_says_otherwise() -> None:
+    paths = []
+    for probe in ({}, {"path": "/live"}):
+        container = objects.container("a", pingPath="/v2/health/ready", livenessProbe={"httpGet": probe})
+        (built,) = pod_of(objects.document(container))["spec"]["containers"]
+        paths.append(built["livenessProbe"]["httpGet"])
+    assert paths == [
+        {"path": "/v2/health/ready", "port": 20000, "scheme": "HTTP"},
+        {"path": "/live", "port": 20000, "scheme": "HTTP"},
+    ]
