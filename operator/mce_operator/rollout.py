@@ -108,7 +108,8 @@ def progress(observed: Observed, chosen: Revision, now: datetime) -> RolloutStat
     is_applied = (past := histories.of(observed)) is not None and past.template == chosen.template
     updated = min(rollout.updated, total) if is_applied and rollout.is_current else 0
     if chosen.rejection is not None:
-        return RolloutStatus(method="Rollback", updated=updated, total=total, message=str(chosen.rejection))
+        message = f"generation {chosen.rejection.generation} was rejected: {chosen.rejection.why}"
+        return RolloutStatus(method="Rollback", updated=updated, total=total, message=message)
     ends = () if rollout.is_settled else pace.baking(spec, observed.pods_of(chosen.template), now)
     text = f"{spec.rollout.strategy}: {_bake(len(ends), total)} until {ends[-1]:%H:%M:%S} UTC" if ends else ""
     message = "; ".join(part for part in (text, chosen.note) if part)
