@@ -92,7 +92,7 @@ class Reconciler:
         if asked := to_ask(endpoint, observed, self._utc()):
             observed = replace(observed, routers=await self._routers.ask(asked))
         decisions = decide(endpoint, observed, self._setup, self._utc())
-        wanted = desired(endpoint, decisions, self._setup)
+        wanted = desired(decisions.revision.endpoint, decisions, self._setup)
         plan = plans.plan(wanted, observed)
         if created := plans.creations(plan, observed):
             observed = await with_strangers(self._api, self._cache, observed, created)

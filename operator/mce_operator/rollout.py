@@ -71,7 +71,7 @@ def revision(endpoint: MultiContainerEndpoint, observed: Observed, setup: Setup,
         if found is None:
             return _forward(newest, past, observed, now)
         rejection, good = found, past.good
-    restored = record.restored(endpoint, good)
+    restored = record.restored(endpoint, setup, good)
     if restored is None:
         return _forward(newest, past, observed, now, no_way_back=_BAD_RECORD if good else _NO_RECORD)
     back = _build(*restored)

@@ -12,7 +12,8 @@ from mce_api import names
 from mce_api.status import Why
 from mce_operator import cache, history, record, rollout
 from mce_operator import observed as parsed
-from mce_operator.decisions import to_ask
+from mce_operator.decisions import Decisions, to_ask
+from mce_operator.desired import desired
 from mce_operator.key import Key
 from mce_operator.observed import Observed, RouterReport, Traffic
 from mce_operator.resources.router import Setup
@@ -57,7 +58,7 @@ class Situation:
         if self.live is not None:
             managed = [{"manager": names.FIELD_MANAGER, "fieldsV1": fields(self.live)}]
             raw = {**self.live, "metadata": {**self.live["metadata"], "managedFields": managed}}
-            children["Deployment"] = parsed.child("Deployment", raw, cache.owned_fields(raw))
+            children["Deployment"] = parsed.child("Deployment", raw, cache.owned_fields(raw), "[]")
             numbers = parsed.rollout({"metadata": {"generation": 1}, "status": self.status})
         return Observed(
             key=Key("team-a", "mnist"),
@@ -469,3 +470,13 @@ def test_rolled_out_numbers_mean_settled_only_with_kubernetes_word_for_it() -> N
     assert parsed.rollout(raw).is_settled
     raw["status"]["updatedReplicas"] = 0
     assert not parsed.rollout(raw).is_settled
+
+
+def test_a_service_account_of_the_last_good_pods_is_there_for_them() -> None:
+    case = Situation()
+    case.settle()
+    case.want(2, pod={"serviceAccountName": "of-the-newest"})
+    chosen = case.fail()
+    assert chosen.endpoint.spec.pod.service_account_name == ""
+    kinds = {one["kind"] for one in desired(chosen.endpoint, Decisions(revision=chosen), ROUTER)}
+    assert "ServiceAccount" in kinds
