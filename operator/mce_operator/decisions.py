@@ -27,7 +27,8 @@ _SILENT: Final = timedelta(seconds=15)
 
 def to_ask(endpoint: MultiContainerEndpoint, observed: Observed, now: datetime) -> tuple[Pod, ...]:
     """The pods whose routers know something that the decisions or the status need."""
-    watched = guard.watched(endpoint.spec, history.of(observed), observed)
+    is_guarded = endpoint.spec.rollout.max_error_percent is not None
+    watched = guard.watched(endpoint.spec, history.of(observed), observed) if is_guarded else ()
     return tuple(
         pod for pod in observed.pods if not pod.is_deleting and pod.ip and (pod in watched or _has_silent(pod, now))
     )

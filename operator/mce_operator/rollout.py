@@ -105,7 +105,8 @@ def progress(observed: Observed, chosen: Revision, now: datetime) -> RolloutStat
     if rollout is None:
         return None
     total = replicas(spec)
-    is_applied = (past := histories.of(observed)) is not None and past.template == chosen.template
+    live = observed.children.get("Deployment")
+    is_applied = live is not None and live.annotations.get(names.TEMPLATE_ANNOTATION) == chosen.template
     updated = min(rollout.updated, total) if is_applied and rollout.is_current else 0
     if chosen.rejection is not None:
         message = f"generation {chosen.rejection.generation} was rejected: {chosen.rejection.why}"

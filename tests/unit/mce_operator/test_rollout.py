@@ -480,3 +480,13 @@ def test_a_service_account_of_the_last_good_pods_is_there_for_them() -> None:
     assert chosen.endpoint.spec.pod.service_account_name == ""
     kinds = {one["kind"] for one in desired(chosen.endpoint, Decisions(revision=chosen), ROUTER)}
     assert "ServiceAccount" in kinds
+
+
+def test_what_only_another_build_of_the_operator_has_changed_cannot_be_gone_back_from() -> None:
+    case = Situation()
+    case.settle()
+    assert case.live is not None
+    case.live["metadata"]["annotations"][names.TEMPLATE_ANNOTATION] = "as an older operator built it"
+    chosen = case.fail()
+    assert (image(chosen), chosen.rejection) == ("a:1", None)
+    assert chosen.no_way_back
