@@ -22,7 +22,8 @@ class Decisions:
 
 def to_ask(endpoint: MultiContainerEndpoint, observed: Observed, now: datetime) -> tuple[Pod, ...]:
     """The pods whose routers know something that the decisions or the status need."""
-    watched = guard.watched(endpoint.spec, history.of(observed), observed)
+    is_guarded = endpoint.spec.rollout.max_error_percent is not None
+    watched = guard.watched(endpoint.spec, history.of(observed), observed) if is_guarded else ()
     is_any = endpoint.spec.availability == "Any"
     return tuple(
         pod

@@ -136,7 +136,7 @@ class Reconciler:
 
     def _think(self, endpoint: MultiContainerEndpoint, observed: Observed) -> tuple[Decisions, Plan]:
         decisions = decide(endpoint, observed, self._setup, self._utc())
-        return decisions, plans.plan(desired(endpoint, decisions, self._setup), observed)
+        return decisions, plans.plan(desired(decisions.revision.endpoint, decisions, self._setup), observed)
 
     async def _publish(self, observed: Observed, status: Status) -> float | None:
         """Writes the status if it says anything new, and an Event if it says something else.

@@ -8,6 +8,7 @@ import base64
 import binascii
 import json
 import zlib
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pydantic import TypeAdapter
@@ -22,28 +23,41 @@ LONGEST: Final = 64 * 1024
 """Characters. All annotations of an object together have 256 KiB, and there may be two records."""
 _LARGEST: Final = 4 << 20
 """Bytes of a record when it is unpacked: more than any spec that the API server takes."""
-_SETUP: Final = TypeAdapter(Setup)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Router:
+    """The parts of a `Setup` that shape the pod template."""
+
+    image: str
+    arguments: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+
+
+_ROUTER: Final = TypeAdapter(_Router)
 
 
 def dump(endpoint: MultiContainerEndpoint, setup: Setup) -> str:
     """The record of a template; empty if it would be longer than `LONGEST`."""
     spec = endpoint.spec.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(SHAPE))
-    text = json.dumps({"spec": spec, "setup": _SETUP.dump_python(setup, mode="json")}, separators=(",", ":"))
+    router = _Router(image=setup.image, arguments=setup.arguments, env=setup.env)
+    text = json.dumps({"spec": spec, "router": _ROUTER.dump_python(router, mode="json")}, separators=(",", ":"))
     packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
     return packed if len(packed) <= LONGEST else ""
 
 
-def restored(endpoint: MultiContainerEndpoint, record: str) -> tuple[MultiContainerEndpoint, Setup] | None:
-    """`endpoint` with the containers and the rest of the shape that `record` holds, and the routers' set-up.
+def restored(
+    endpoint: MultiContainerEndpoint, setup: Setup, record: str
+) -> tuple[MultiContainerEndpoint, Setup] | None:
+    """`endpoint` and `setup` with all that shapes the template as `record` holds it; the rest of them stays.
 
-    Whatever does not shape the template (replicas, autoscaling, access, rollout) stays as `endpoint` has it. None if
-    the record is no valid one.
+    None if the record is no valid one.
     """
     if not 0 < len(record) <= LONGEST:
         return None
     try:
         content = json.loads(_unpacked(record))
-        spec, setup = content["spec"], _SETUP.validate_python(content["setup"])
+        spec, router = content["spec"], _ROUTER.validate_python(content["router"])
         if not set(spec) <= set(SHAPE):
             return None
         document: dict[str, Any] = {
@@ -56,7 +70,10 @@ def restored(endpoint: MultiContainerEndpoint, record: str) -> tuple[MultiContai
     except (ValueError, KeyError, TypeError, RecursionError):  # InvalidEndpoint, ValidationError, bad JSON: ValueErrors
         return None
     shape = {name: getattr(kept, name) for name in SHAPE}
-    return endpoint.model_copy(update={"spec": endpoint.spec.model_copy(update=shape)}), setup
+    return (
+        endpoint.model_copy(update={"spec": endpoint.spec.model_copy(update=shape)}),
+        replace(setup, image=router.image, arguments=router.arguments, env=router.env),
+    )
 
 
 def _unpacked(record: str) -> bytes:

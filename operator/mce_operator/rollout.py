@@ -71,7 +71,7 @@ def revision(endpoint: MultiContainerEndpoint, observed: Observed, setup: Setup,
         if found is None:
             return _forward(newest, past, observed, now)
         rejection, good = found, past.good
-    restored = record.restored(endpoint, good)
+    restored = record.restored(endpoint, setup, good)
     if restored is None:
         return _forward(newest, past, observed, now, no_way_back=_BAD_RECORD if good else _NO_RECORD)
     back = _build(*restored)
@@ -105,10 +105,12 @@ def progress(observed: Observed, chosen: Revision, now: datetime) -> RolloutStat
     if rollout is None:
         return None
     total = replicas(spec)
-    is_applied = (past := histories.of(observed)) is not None and past.template == chosen.template
+    live = observed.children.get("Deployment")
+    is_applied = live is not None and live.annotations.get(names.TEMPLATE_ANNOTATION) == chosen.template
     updated = min(rollout.updated, total) if is_applied and rollout.is_current else 0
     if chosen.rejection is not None:
-        return RolloutStatus(method="Rollback", updated=updated, total=total, message=str(chosen.rejection))
+        message = f"generation {chosen.rejection.generation} was rejected: {chosen.rejection.why}"
+        return RolloutStatus(method="Rollback", updated=updated, total=total, message=message)
     ends = () if rollout.is_settled else pace.baking(spec, observed.pods_of(chosen.template), now)
     text = f"{spec.rollout.strategy}: {_bake(len(ends), total)} until {ends[-1]:%H:%M:%S} UTC" if ends else ""
     message = "; ".join(part for part in (text, chosen.note) if part)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -33,6 +33,19 @@ def run(*command: str, stdin: str | None = None, seconds: float = 120) -> str:
     if done.returncode:
         raise CommandError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout
+
+
+@contextmanager
+def started(*command: str, stdout: TextIO) -> Iterator["subprocess.Popen[str]"]:
+    """A command that runs while the context is open."""
+    program = shutil.which(command[0], path=_ENV["PATH"])
+    assert program
+    child = subprocess.Popen([program, *command[1:]], env=_ENV, stdout=stdout, text=True)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
 
 
 class Namespace:

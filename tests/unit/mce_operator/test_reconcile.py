@@ -324,3 +324,90 @@ async def test_the_whole_way_into_service(cluster: Cluster) -> None:
     cluster.edit("Deployment", lambda live: live.update(status=objects.rolled_out(2)))
     await cluster.run()
     assert (cluster.status()["state"], cluster.status()["containersReady"]) == ("InService", "2/2")
+
+
+def deployment_is(cluster: Cluster, reason: str, **numbers: int) -> None:
+    """The Deployment's controller has gone on."""
+    live = cluster.api.objects["Deployment", *KEY]
+    condition = {"type": "Progressing", "status": "True", "reason": reason, "message": ""}
+    if reason == "ProgressDeadlineExceeded":
+        condition |= {"status": "False", "message": 'ReplicaSet "mnist-2" has timed out progressing.'}
+    generation = live["metadata"]["generation"]
+    status = objects.rolled_out(**numbers, observedGeneration=generation, conditions=[condition])
+    cluster.edit("Deployment", lambda live: live.update(status=status))
+
+
+async def settled(cluster: Cluster) -> None:
+    deployment_is(cluster, "NewReplicaSetAvailable")
+    await cluster.run()
+    await cluster.run()
+
+
+def update(cluster: Cluster, image: str) -> None:
+    def change(live: dict[str, Any]) -> None:
+        live["metadata"]["generation"] += 1
+        live["spec"]["containers"][0]["image"] = image
+
+    cluster.edit(names.KIND, change)
+
+
+DEPLOYMENT, STATUS = ("apply", "Deployment"), ("status", names.KIND)
+
+
+async def test_an_update_a_rollback_and_a_fix_cost_one_write_of_the_deployment_each(cluster: Cluster) -> None:
+    await cluster.run()
+    await settled(cluster)
+    cluster.writes()
+
+    update(cluster, "bad:1")
+    await cluster.run()
+    assert cluster.writes() == [DEPLOYMENT, STATUS]
+    assert cluster.status()["state"] == "Updating"
+    deployment_is(cluster, "ProgressDeadlineExceeded", replicas=2)
+    await cluster.run()
+    assert cluster.writes() == [DEPLOYMENT, STATUS]
+    assert cluster.status()["state"] == "RollingBack"
+    await settled(cluster)
+    assert cluster.writes() == [STATUS]
+    assert (cluster.status()["state"], cluster.status()["reason"]) == ("InService", "RolledBack")
+
+    await cluster.start()
+    await cluster.run()
+    assert cluster.writes() == []
+    update(cluster, "fixed:1")
+    await cluster.run()
+    await settled(cluster)
+    assert cluster.writes() == [DEPLOYMENT, STATUS, STATUS]
+    assert (cluster.status()["state"], cluster.status()["reason"]) == ("InService", "")
+
+
+async def test_a_canary_costs_one_write_for_the_canary_and_one_for_the_others(cluster: Cluster) -> None:
+    rollout = {"strategy": "Canary", "stepPercent": 50, "bakeSeconds": 60}
+    cluster.edit(names.KIND, lambda live: live["spec"].update(rollout=rollout))
+    await cluster.run()
+
+    def pods(template: str) -> None:
+        ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T01:00:00Z"}
+        made = objects.pod(template, objects.running("a"), name=template, conditions=[ready])
+        cluster.api.store({"kind": "Pod", "apiVersion": "v1", **made})
+
+    pods(cluster.api.objects["Deployment", *KEY]["metadata"]["annotations"][names.TEMPLATE_ANNOTATION])
+    await settled(cluster)
+    cluster.writes()
+    update(cluster, "new:1")
+    await cluster.run()
+    pods(cluster.api.objects["Deployment", *KEY]["metadata"]["annotations"][names.TEMPLATE_ANNOTATION])
+    deployment_is(cluster, "ReplicaSetUpdated", replicas=2)
+    outcome = await cluster.run()
+    assert outcome.look_again_seconds == 60
+    assert cluster.status()["rollout"]["message"] == "Canary: 1 of 1 pods bakes until 01:01:00 UTC"
+    written = cluster.writes()
+    assert written.count(DEPLOYMENT) == 1
+    for _ in range(3):
+        cluster.now += timedelta(seconds=19)
+        await cluster.run()
+    assert cluster.writes() == []
+    cluster.now += timedelta(seconds=3)
+    await cluster.run()
+    assert cluster.writes() == [DEPLOYMENT, STATUS]
+    assert cluster.api.objects["Deployment", *KEY]["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == "100%"
