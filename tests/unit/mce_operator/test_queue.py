@@ -138,3 +138,17 @@ async def test_closing_waits_for_the_present_run_and_hands_out_nothing_more() ->
     await closing
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(queue.get(), 0.01)
+
+
+async def test_a_paused_queue_hands_out_nothing_and_forgets_new_wishes() -> None:
+    clock = asyncio.get_running_loop().time
+    queue = WorkQueue(schedule(), clock)
+    queue.add(A)
+    queue.pause()
+    queue.add(B)
+    queue.add_after(B, 0)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(queue.get(), 0.05)
+    queue.resume()
+    assert await asyncio.wait_for(queue.get(), 5) == A
+    assert (queue.depth, queue.waiting) == (0, 0)
