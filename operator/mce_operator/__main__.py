@@ -39,6 +39,9 @@ from mce_operator.work import work_forever
 _LAST_RUNS_SECONDS: Final = 0.5
 """What running passes get to end when the process is told to stop. A successor finishes what they began."""
 
+_KOPF_STOP_SECONDS: Final = 5
+"""What kopf gets to end; what is left of it then hears and does nothing."""
+
 _log: Final = logging.getLogger("mce_operator")
 
 
@@ -184,7 +187,7 @@ class _Operator:
             self._queue.add(key)
 
     async def _watch(self) -> None:
-        """Runs kopf.
+        """Runs kopf until one of its tasks ends; none should.
 
         Its own stop flag is not used: it leaves a task behind, for which kopf then waits five seconds at every stop.
         """
@@ -205,7 +208,15 @@ class _Operator:
             namespaces=settings.namespaces,
         )
         _heed_signals(self._stopped)  # kopf has set its own handlers, which do nothing while it is down
-        await kopf.run_tasks(root, ignored=ours)
+        running = tasks.spawn(kopf.run_tasks(root, ignored=ours), name="kopf's tasks")
+        try:
+            done, _ = await asyncio.wait(root, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # When one of its tasks has ended, kopf waits for the others, of which some may wait for a login for ever.
+            running.cancel()
+            await asyncio.wait({running}, timeout=_KOPF_STOP_SECONDS)
+        for task in done:
+            task.result()
 
     async def _finish(self, standing: asyncio.Task[Any], background: list[asyncio.Task[Any]]) -> None:
         """Lets running passes end, within reason, gives up the Lease, and stops the rest."""

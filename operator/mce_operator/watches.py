@@ -63,15 +63,13 @@ class Watches:
     """Empty: one watch per kind for all of them."""
     monotonic: Callable[[], float]
     relisted: Callable[[Watch], None]
-    """Told when a watch begins anew from a whole list: what was deleted meanwhile is in no event."""
+    """Told when a watch begins from a whole list: what was deleted just before is in no event."""
     _asked: dict[Watch, float] = field(default_factory=dict)
-    _opened: set[Watch] = field(default_factory=set)
     _since: float | None = None
     """Since when kopf is up; None: it is not."""
 
     def start(self) -> None:
         """Kopf starts, and with it every watch."""
-        self._opened.clear()
         self._asked.clear()
         self._since = self.monotonic()
 
@@ -96,9 +94,8 @@ class Watches:
 
     def open(self, watch: Watch, *, from_list: bool) -> None:
         """The server answers it with a stream."""
-        if from_list and watch in self._opened:
+        if from_list:
             self.relisted(watch)
-        self._opened.add(watch)
 
     def silence(self) -> tuple[float, str]:
         """For how long the most neglected watch has not been asked for, and which one that is."""

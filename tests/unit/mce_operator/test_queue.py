@@ -175,3 +175,17 @@ def test_a_stream_of_first_ones_does_not_starve_the_rest() -> None:
         queue.add(Key("busy", str(number)), first=True)
     order = [queue.take(0) for _ in range(21)]
     assert order.index(B) == 8
+
+
+async def test_a_paused_queue_hands_out_nothing_and_forgets_new_wishes() -> None:
+    clock = asyncio.get_running_loop().time
+    queue = WorkQueue(schedule(), clock)
+    queue.add(A)
+    queue.pause()
+    queue.add(B)
+    queue.add_after(B, 0)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(queue.get(), 0.05)
+    queue.resume()
+    assert await asyncio.wait_for(queue.get(), 5) == A
+    assert (queue.depth, queue.waiting) == (0, 0)

@@ -12,7 +12,7 @@ from mce_api.status import ContainerStatus, State, Status
 from mce_kit import tasks
 from mce_kit.kube import ApiError, Connection
 from mce_operator import cache as caches
-from mce_operator import handlers, hostnames, server
+from mce_operator import handlers, hostnames, server, sync
 from mce_operator.cache import SELECTOR, Cache
 from mce_operator.key import Key
 from mce_operator.metrics import Metrics
@@ -20,7 +20,9 @@ from mce_operator.queue import Backoff, Schedule, WorkQueue
 from mce_operator.reconcile import DONE, Outcome
 from mce_operator.server import Health
 from mce_operator.settings import Settings
+from mce_operator.sync import Scope
 from mce_operator.usage import UsageReader
+from mce_operator.watches import Watch
 from mce_operator.work import work_forever
 from unit.mce_operator import objects
 from unit.mce_operator.fake_api import FakeApi
@@ -127,6 +129,55 @@ async def test_usage_has_aws_names_and_limits_and_outlives_two_missed_rounds() -
     for expected in (1, 1, 0):
         await reader.poll()
         assert len(tuple(reader.current())) == expected
+
+
+async def test_usage_is_read_by_the_leader_alone() -> None:
+    api, cache = FakeApi(), Cache()
+    cache.put(names.KIND, objects.document())
+    cache.put("Pod", usage_pod())
+    containers = [{"name": "b", "usage": {"cpu": "1", "memory": "1"}}]
+    api.metrics = [{"metadata": {"name": "mnist-1", "namespace": "team-a"}, "containers": containers}]
+    reader, leads = UsageReader(api, cache), [True]
+    polling = tasks.spawn(reader.poll_forever(0.001, lambda: leads[0]), name="usage")
+    await asyncio.sleep(0.05)
+    assert len(tuple(reader.current())) == 1
+    leads[0] = False
+    await asyncio.sleep(0.05)
+    assert tuple(reader.current()) == ()
+    polling.cancel()
+    await asyncio.wait({polling})
+
+
+async def test_what_a_watch_could_not_continue_is_listed_again_and_everybody_looked_at() -> None:
+    api, cache = FakeApi(), Cache()
+    queue = WorkQueue(Schedule(Backoff(first_seconds=1, longest_seconds=1)), asyncio.get_running_loop().time)
+    cache.put(names.KIND, objects.document())  # the server has it no more
+    gaps: asyncio.Queue[Watch] = asyncio.Queue()
+    filling = tasks.spawn(sync.fill_gaps(api, cache, queue, Scope(), gaps), name="gaps")
+    gaps.put_nowait(Watch(names.KIND, None))
+    assert await asyncio.wait_for(queue.get(), 5) == Key("team-a", "mnist")
+    assert list(cache.endpoints()) == []
+    filling.cancel()
+    await asyncio.wait({filling})
+
+
+@pytest.mark.parametrize(("status", "pause"), [(0, 10), (401, 10), (429, 10), (503, 10), (403, None), (422, None)])
+async def test_after_an_outage_an_endpoint_is_tried_again_soon_whatever_its_back_off(
+    status: int, pause: float | None
+) -> None:
+    queue = WorkQueue(Schedule(Backoff(first_seconds=200, longest_seconds=300)), asyncio.get_running_loop().time)
+    wishes: list[float] = []
+    queue.add_after = lambda key, seconds: wishes.append(seconds)  # type: ignore[method-assign]
+
+    async def reconcile(key: Key) -> Outcome:
+        raise ApiError(status, "Reason", "message")
+
+    queue.add(GOOD)
+    worker = tasks.spawn(work_forever(queue, reconcile, Metrics(), lambda: 0.0), name="worker")
+    await asyncio.sleep(0.05)
+    worker.cancel()
+    await asyncio.wait({worker})
+    assert wishes == ([] if pause is None else [pause])
 
 
 async def test_usage_of_a_pod_that_is_gone_goes_at_once() -> None:
