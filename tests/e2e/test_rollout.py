@@ -86,7 +86,7 @@ def caller(namespace: Namespace) -> Callable[[str, int], Counter[str]]:
     security = {"runAsNonRoot": True, "runAsUser": 65534, "seccompProfile": {"type": "RuntimeDefault"}}
     spec = {"containers": [one], "securityContext": security, "terminationGracePeriodSeconds": 1}
     namespace.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "caller"}, "spec": spec})
-    namespace.kubectl("wait", "pod/caller", "--for=condition=Ready", "--timeout=60s")
+    namespace.kubectl("wait", "pod/caller", "--for=condition=Ready", "--timeout=110s")
 
     def ask(name: str, times: int) -> Counter[str]:
         host = f"{name}.{namespace.name}.svc"
@@ -186,14 +186,14 @@ class Shift:
         self._began = time.monotonic()
 
     def look(self) -> bool:
-        """Takes one row; whether the endpoint has arrived."""
+        """Takes one row; whether the endpoint had arrived before that."""
+        status = self._namespace.status(self._name)
         pods = self._namespace.pods(self._name)
         old = [pod for pod in pods if _version(pod) == "v1"]
         new = [pod for pod in pods if _version(pod) == "v2" and _is_ready(pod)]
         row = (len(old), len(new))
         if not self.rows or self.rows[-1][1:] != row:
-            self.rows.append((time.monotonic() - self._began, *row))
-        status = self._namespace.status(self._name)
+            self.rows.append((round(time.monotonic() - self._began, 1), *row))
         message = status.get("rollout", {}).get("message", "")
         if message and message not in self.messages:
             self.messages.append(message)
