@@ -138,6 +138,7 @@ async def test_a_child_of_a_dead_owner_is_deleted_and_then_made_anew(cluster: Cl
 
 async def test_what_others_add_is_taken_out_told_and_counted(cluster: Cluster) -> None:
     await cluster.run()
+    await cluster.run()
 
     def add(live: dict[str, Any]) -> None:
         live["spec"]["template"]["spec"]["containers"].append({"name": "evil", "image": "x"})
