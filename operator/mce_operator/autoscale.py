@@ -177,12 +177,14 @@ def _demand(endpoint: MultiContainerEndpoint, metric: Metric, readings: Sequence
     if metric.type == "ContainerCPU":
         return (metric.container, *_cpu(endpoint, metric.container, readings[-1]))
     measure = _per_minute if metric.type == "InvocationsPerReplica" else _in_flight
-    containers = [metric.container] if metric.container else [one.name for one in endpoint.spec.containers]
+    ready = [pod.loads for reading in readings for pod in reading.pods.values() if pod.is_ready]
+    # After a rollback the pods have the containers of the last good generation, which the spec may not name.
+    known = sorted({name for loads in ready for name in loads or ()})
+    containers = [metric.container] if metric.container else known
     total, container = max(
         ((measure(readings, name), name) for name in containers), key=lambda pair: pair[0], default=(0.0, "")
     )
-    whole = all(pod.loads is not None for reading in readings for pod in reading.pods.values() if pod.is_ready)
-    return container, total, whole
+    return container, total, all(loads is not None and container in loads for loads in ready)
 
 
 def _per_minute(readings: Sequence[Reading], container: str) -> float:
@@ -193,6 +195,8 @@ def _per_minute(readings: Sequence[Reading], container: str) -> float:
 
 
 def _invocations(readings: Sequence[Reading], pod: str, container: str) -> Iterable[float]:
+    if pod not in readings[0].pods:
+        yield 0.0  # it is new, so all that it has counted is of this minute
     for reading in readings:
         found = reading.pods.get(pod)
         if found is not None and found.loads is not None and container in found.loads:

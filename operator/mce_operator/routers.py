@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from mce_api import names
+from mce_api import names, wire
 from mce_operator.autoscale import Load
 from mce_operator.observed import Pod, RouterReport, TargetReport, Traffic
 
@@ -113,11 +113,18 @@ def _target(row: Mapping[str, Any]) -> TargetReport:
 
 def _loads(page: Mapping[str, Any]) -> dict[str, Load]:
     return {
-        str(one["name"]): Load(
+        _name(one["name"]): Load(
             invocations=_count(one["invocations"]), in_flight=_count(one["inflight"]) + _count(one["queued"])
         )
         for one in page["targets"]
     }
+
+
+def _name(value: Any) -> str:
+    name = str(value)
+    if not 0 < len(name) <= wire.NAME_MAX_LENGTH:
+        raise ValueError("not a container's name")
+    return name
 
 
 def _count(value: Any) -> float:

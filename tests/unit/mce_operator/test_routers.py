@@ -83,6 +83,12 @@ async def test_loads_need_only_one_page_and_count_who_waits_as_in_flight() -> No
         assert await routers.loads([POD]) == {POD.name: {"a": Load(invocations=7, in_flight=3)}}
 
 
+@pytest.mark.parametrize("name", ["", "a" * 64])
+async def test_a_load_of_nobody_is_no_answer(name: str) -> None:
+    async with router(json.dumps({"targets": [{**ROW, "name": name}]}), "") as routers:
+        assert await routers.loads([POD]) == {}
+
+
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-1", "1e300", '"many"', "null", "[]"])
 async def test_a_load_that_is_no_count_is_no_answer(value: str) -> None:
     page = json.dumps({"targets": [ROW]}).replace('"invocations": 7', f'"invocations": {value}')
@@ -95,7 +101,7 @@ async def test_a_real_router_tells_its_loads() -> None:
     samples = {"mce_inflight": {"a": [2.0]}, "mce_queue_length": {"a": [1.0]}}
     samples["mce_container_invocations_total"] = {"a": [7.0]}
     state = report.Report(
-        ready=True, draining=False, listener_check="off", vitals={"a": ("Healthy", "", "")}, samples=samples
+        ready=True, draining=False, listener_check="off", vitals={"a": ("Healthy", "", "", "")}, samples=samples
     )
     async with router(json.dumps(report.targets(state, table)), "") as routers:
         assert await routers.loads([POD]) == {POD.name: {"a": Load(invocations=7, in_flight=3)}}

@@ -108,6 +108,7 @@ class Cluster:
                 address = ("Pod", "team-a", f"mnist-{number}")
                 if number >= wanted:
                     self.api.objects.pop(address, None)
+                    self.counted.pop(address[2], None)
                 elif address not in self.api.objects:
                     conditions = [{"type": "Ready", "status": "True"}]
                     raw = objects.pod("t", objects.running("a"), name=address[2], conditions=conditions)
