@@ -89,7 +89,7 @@ def test_invocations_bring_it_from_one_replica_to_three_and_back(namespace: Name
     namespace.apply(endpoint(autoscaling=scaling({"type": "InvocationsPerReplica", "target": 120})))
     before = namespace.endpoint(NAME)["metadata"]["generation"]
     with load(namespace, 8):
-        up = wait_replicas(namespace, 3, 120)
+        up = wait_replicas(namespace, 3, 180)
         told = namespace.status(NAME)["autoscaling"]
     assert (told["desiredReplicas"], told["metric"], told["container"]) == (3, "InvocationsPerReplica", "busyModel")
     assert "invocations per minute" in told["message"]
