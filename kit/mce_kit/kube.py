@@ -9,7 +9,7 @@ import json
 import random
 import urllib.parse
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -24,6 +24,7 @@ Object = dict[str, Any]
 
 _APPLY_PATCH: Final = "application/apply-patch+yaml"
 _STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
+_JSON_PATCH: Final = "application/json-patch+json"
 _LIST_CHUNK: Final = 100
 """Objects of one answer, which is held and parsed as a whole: 8 MB for Deployments of three containers."""
 _SILENCE_SECONDS: Final = 10
@@ -159,6 +160,9 @@ class KubeApi(Protocol):
     async def patch(self, kind: str, namespace: str, name: str, body: Object) -> Object:
         """Strategic merge patch; a resourceVersion in it must match (409), and a uid (422)."""
 
+    async def scale(self, body: Object, replicas: int) -> None:
+        """Sets `spec.replicas` by the scale subresource; 422 if uid or replicas are no longer those of `body`."""
+
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
         """Deletes that very object (409 if another one has its name by now); its dependents follow."""
 
@@ -272,6 +276,17 @@ class AioKubeApi:
         query = {"fieldManager": names.FIELD_MANAGER}
         return await self._call("PATCH", RESOURCES[kind].path(namespace, name), query, body, _STRATEGIC_PATCH)
 
+    async def scale(self, body: Object, replicas: int) -> None:
+        """See `KubeApi`."""
+        metadata = body["metadata"]
+        path = RESOURCES[body["kind"]].path(metadata["namespace"], metadata["name"], "scale")
+        steps = [
+            {"op": "test", "path": "/metadata/uid", "value": metadata["uid"]},
+            {"op": "test", "path": "/spec/replicas", "value": body["spec"]["replicas"]},
+            {"op": "replace", "path": "/spec/replicas", "value": replicas},
+        ]
+        await self._call("PATCH", path, {"fieldManager": names.FIELD_MANAGER}, steps, _JSON_PATCH)
+
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
         """See `KubeApi`."""
         options = {
@@ -307,7 +322,7 @@ class AioKubeApi:
         method: str,
         path: str,
         query: Mapping[str, str] | None = None,
-        body: Object | None = None,
+        body: Object | Sequence[Object] | None = None,
         content_type: str = "application/json",
     ) -> Object:
         """A call that waits while the server wants none, writes only what is ours to write, and repeats reads."""
@@ -343,7 +358,7 @@ class AioKubeApi:
         method: str,
         path: str,
         query: Mapping[str, str] | None = None,
-        body: Object | None = None,
+        body: Object | Sequence[Object] | None = None,
         content_type: str = "application/json",
         seconds: float | None = None,
     ) -> Object:
@@ -364,7 +379,7 @@ class AioKubeApi:
         method: str,
         path: str,
         query: Mapping[str, str] | None,
-        body: Object | None,
+        body: Object | Sequence[Object] | None,
         content_type: str,
         seconds: float | None,
     ) -> Object:

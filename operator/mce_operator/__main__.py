@@ -28,6 +28,7 @@ from mce_operator.reconcile import Reconciler
 from mce_operator.resources.network_policy import Network
 from mce_operator.resources.router import Setup
 from mce_operator.routers import HttpRouters
+from mce_operator.scaler import Scaler
 from mce_operator.server import Health
 from mce_operator.settings import Settings
 from mce_operator.sync import Scope
@@ -93,13 +94,23 @@ class _Operator:
         self._usage = UsageReader(api, self._cache, is_clusterwide=not settings.namespaces)
         bucket = Bucket(rate=settings.writes_per_second, burst=settings.write_burst)
         throttle = Throttle(bucket, clock.monotonic, self.metrics.held_back)
+        writer = Writer(api, self._cache, self.metrics, throttle)
+        self._scaler = Scaler(
+            cache=self._cache,
+            loads=routers.loads,
+            usage=self._usage.current,
+            write=writer.scale,
+            wake=self._queue.add,
+            clock=clock,
+        )
         self._reconciler = Reconciler(
             api=api,
             cache=self._cache,
-            writer=Writer(api, self._cache, self.metrics, throttle),
+            writer=writer,
             recorder=Recorder(socket.gethostname(), clock.utc),
             metrics=self.metrics,
             routers=routers,
+            scaling=self._scaler.scaling,
             setup=_setup(settings),
             utc=clock.utc,
         )
@@ -158,8 +169,9 @@ class _Operator:
         resync = sync.keep_filled(self._api, self._cache, self._queue, self._scope, settings.resync_seconds)
         gaps = sync.fill_gaps(self._api, self._cache, self._queue, self._scope, self._gaps)
         usage = self._usage.poll_forever(settings.usage_seconds, lambda: self._leadership.is_held)
+        scaler = self._scaler.run_forever(lambda: self._leadership.is_held)
         watching = watches.keep_watching(self._watches, self._fill, self._watch)
-        for name, coroutine in (("resync", resync), ("gaps", gaps), ("usage", usage)):
+        for name, coroutine in (("resync", resync), ("gaps", gaps), ("usage", usage), ("scaler", scaler)):
             background.append(tasks.spawn(coroutine, name=name))
         standing = tasks.spawn(self._stand(), name="standing")
         # The last one: kopf takes whatever is spawned after it for its own, and cancels it when it ends.

@@ -8,7 +8,7 @@ from typing import Any
 from mce_api import names
 from mce_kit.kube import ApiError, KubeApi
 from mce_operator.additions import removal
-from mce_operator.cache import Cache
+from mce_operator.cache import Cache, Object
 from mce_operator.metrics import Metrics
 from mce_operator.observed import Observed
 from mce_operator.plan import Cut, Failure, Plan
@@ -104,6 +104,16 @@ class Writer:
         await self._throttle.turn()
         await self._api.create_event(body)
         self._metrics.written("Event", "create")
+
+    async def scale(self, endpoint: Object, replicas: int) -> None:
+        """Moves `spec.replicas` of an endpoint, as long as it is what `endpoint` says.
+
+        Raises:
+            ApiError: if the API server refuses.
+        """
+        await self._throttle.turn()
+        await self._api.scale(dict(endpoint), replicas)
+        self._metrics.written(names.KIND, "scale")
 
 
 def _failure(kind: str, name: str, error: ApiError) -> Failure:

@@ -52,6 +52,8 @@ _POD_STATUS: Final = (
     "containerStatuses",
     "initContainerStatuses",
 )
+_KINDS_WITH_STATUS: Final = frozenset({"Deployment", "HorizontalPodAutoscaler"})
+"""Children whose own account of things is read."""
 
 
 class Cache:
@@ -170,7 +172,7 @@ def trimmed(kind: str, raw: Object) -> dict[str, Any]:
         kept["status"] = {name: status[name] for name in _POD_STATUS if name in status}
     else:
         kept[OWNED], kept[OTHERS] = owned_fields(raw), others_fields(raw)
-        if kind == "Deployment":
+        if kind in _KINDS_WITH_STATUS:
             kept["status"] = raw.get("status") or {}
     return kept
 

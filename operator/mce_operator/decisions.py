@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mce_api.endpoint import MultiContainerEndpoint
-from mce_operator import guard, history, rollout, symptoms
+from mce_api.status import AutoscalingStatus
+from mce_operator import driver, guard, history, panic, rollout, symptoms
 from mce_operator.observed import Observed, Pod
 from mce_operator.resources.router import Setup
 from mce_operator.rollout import Revision
@@ -18,6 +19,10 @@ class Decisions:
     """What the pods run."""
     publish_not_ready: bool = False
     """Whether the Service sends traffic to pods that are not ready, too."""
+    autoscaling: AutoscalingStatus | None = None
+    """What drives the number of replicas."""
+    look_again: datetime | None = None
+    """When something may be decided differently though nothing happens."""
 
 
 def to_ask(endpoint: MultiContainerEndpoint, observed: Observed, now: datetime) -> tuple[Pod, ...]:
@@ -34,4 +39,12 @@ def to_ask(endpoint: MultiContainerEndpoint, observed: Observed, now: datetime) 
 
 def decide(endpoint: MultiContainerEndpoint, observed: Observed, setup: Setup, now: datetime) -> Decisions:
     """The decisions for a valid endpoint."""
-    return Decisions(revision=rollout.revision(endpoint, observed, setup, now))
+    revision = rollout.revision(endpoint, observed, setup, now)
+    service = panic.panic(revision.endpoint, observed, revision.template, now)
+    scaling = driver.driver(endpoint, observed, now)
+    return Decisions(
+        revision=revision,
+        publish_not_ready=service.publish_not_ready,
+        autoscaling=scaling.status,
+        look_again=min((one for one in (service.look_again, scaling.look_again) if one), default=None),
+    )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from mce_api.endpoint import MultiContainerEndpoint
 from mce_operator.decisions import Decisions
 from mce_operator.resources import disruption_budget
+from mce_operator.resources.autoscaler import autoscaler
 from mce_operator.resources.disruption_budget import disruption_budget as budget
 from mce_operator.resources.meta import K8sObject
 from mce_operator.resources.network_policy import network_policy
@@ -28,3 +29,4 @@ def _children(endpoint: MultiContainerEndpoint, decisions: Decisions, setup: Set
     yield decisions.revision.deployment
     if disruption_budget.is_wanted(spec):
         yield budget(endpoint)
+    yield from autoscaler(endpoint)

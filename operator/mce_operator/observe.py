@@ -23,12 +23,14 @@ def observe(cache: Cache, key: Key) -> Observed | None:
         if (live := cache.get(kind, key)) is not None
     }
     deployment = cache.get("Deployment", key)
+    autoscaler = cache.get("HorizontalPodAutoscaler", key)
     return Observed(
         key=key,
         document=document,
         children=children,
         rollout=observed.rollout(deployment) if deployment else None,
         pods=observed.pods(cache.pods(key)),
+        autoscaler=observed.autoscaler(autoscaler) if autoscaler else None,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mce_api import names
-from mce_api.status import Status
+from mce_api.status import AutoscalingStatus, Status
 from mce_operator.key import Key
 
 Raw = Mapping[str, Any]
@@ -67,6 +67,31 @@ class RouterReport:
 
     targets: Mapping[str, TargetReport] = field(default_factory=dict)
     traffic: Mapping[str, Traffic] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """What this operator has seen and done to scale an endpoint, since its own start."""
+
+    decided: AutoscalingStatus | None
+    """The last change of replicas."""
+    latest: AutoscalingStatus | None
+    """What the newest figures ask for; its number of replicas is not set."""
+    blind: str
+    """The metric that has had no figures for a while, or empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Autoscaler:
+    """The HorizontalPodAutoscaler's own account."""
+
+    desired: int
+    utilization: Mapping[str, int]
+    """CPU in percent of the request, on average, by Kubernetes name of the container."""
+    last_scale_time: str | None
+    failure: str
+    """Why it has no figures, in its own word; empty if it has."""
+    failing_since: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +168,9 @@ class Pod:
     ip: str
     """Where its router listens; empty before the pod has a network."""
     is_deleting: bool
+    """Whether it is on its way out, or finished."""
+    is_finished: bool
+    """Whether all its containers have ended for good; no Service sends to it, and nobody need delete it."""
     unschedulable: str
     """What the scheduler says, if it found no place."""
     containers: Mapping[str, ContainerState]
@@ -163,6 +191,9 @@ class Observed:
     pods: tuple[Pod, ...] = ()
     routers: Mapping[str, RouterReport] = field(default_factory=dict)
     """By pod name; only of pods that somebody has asked about, and that answered."""
+    autoscaler: Autoscaler | None = None
+    scaling: Scaling | None = None
+    """None: this operator does not scale it, or has not looked yet."""
 
     @property
     def uid(self) -> str:
@@ -233,6 +264,26 @@ def rollout(raw: Raw) -> Rollout:
     )
 
 
+def autoscaler(raw: Raw) -> Autoscaler:
+    """The numbers and conditions in a HorizontalPodAutoscaler's status."""
+    status = raw.get("status") or {}
+    conditions = {one["type"]: one for one in status.get("conditions") or ()}
+    active = conditions.get("ScalingActive", {})
+    failing = active.get("status") == "False"
+    metrics = [one.get("containerResource") or {} for one in status.get("currentMetrics") or ()]
+    return Autoscaler(
+        desired=status.get("desiredReplicas", 0),
+        utilization={
+            one["container"]: one["current"]["averageUtilization"]
+            for one in metrics
+            if "averageUtilization" in (one.get("current") or {})
+        },
+        last_scale_time=status.get("lastScaleTime"),
+        failure=active.get("reason", "") if failing else "",
+        failing_since=_moment(active.get("lastTransitionTime")) if failing else None,
+    )
+
+
 def pod(raw: Raw) -> Pod:
     """A pod out of its object."""
     metadata, status = raw["metadata"], raw.get("status") or {}
@@ -241,6 +292,7 @@ def pod(raw: Raw) -> Pod:
     ready = conditions.get("Ready", {})
     owners = [one["name"] for one in metadata.get("ownerReferences") or () if one.get("kind") == "ReplicaSet"]
     unplaced = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+    finished = status.get("phase") in {"Failed", "Succeeded"}
     statuses = (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
     return Pod(
         name=metadata["name"],
@@ -250,7 +302,8 @@ def pod(raw: Raw) -> Pod:
         ready_changed=_moment(ready.get("lastTransitionTime")),
         replica_set=next(iter(owners), ""),
         ip=status.get("podIP", ""),
-        is_deleting=bool(metadata.get("deletionTimestamp")) or status.get("phase") in {"Failed", "Succeeded"},
+        is_deleting=bool(metadata.get("deletionTimestamp")) or finished,
+        is_finished=finished,
         unschedulable=scheduled.get("message", "") if unplaced else "",
         containers={one["name"]: _container(one) for one in statuses},
         lost=_loss(raw, conditions),

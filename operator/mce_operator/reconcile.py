@@ -22,7 +22,7 @@ from mce_operator.healing import Healing
 from mce_operator.key import Key
 from mce_operator.metrics import Metrics
 from mce_operator.observe import observe, with_strangers
-from mce_operator.observed import Observed
+from mce_operator.observed import Observed, Scaling
 from mce_operator.plan import Plan
 from mce_operator.resources.router import Setup
 from mce_operator.routers import Routers
@@ -61,6 +61,7 @@ class Reconciler:
         routers: Routers,
         setup: Setup,
         utc: Callable[[], datetime],
+        scaling: Callable[[Key], Scaling | None] = lambda _: None,
     ) -> None:
         self._api = api
         self._cache = cache
@@ -71,6 +72,7 @@ class Reconciler:
         self._setup = setup
         self._utc = utc
         self._healing = Healing(api, cache, recorder, metrics, utc)
+        self._scaling = scaling
         self._said: dict[Key, datetime] = {}
         """When each status was last written. A new process does not know, and writes the first news at once."""
 
@@ -97,6 +99,7 @@ class Reconciler:
         return await self._pursue(endpoint, observed)
 
     async def _pursue(self, endpoint: MultiContainerEndpoint, observed: Observed) -> Outcome:
+        observed = replace(observed, scaling=self._scaling(observed.key))
         if asked := to_ask(endpoint, observed, self._utc()):
             observed = replace(observed, routers=await self._routers.ask(asked))
         decisions, plan = self._think(endpoint, observed)

@@ -72,6 +72,7 @@ def status(situation: Situation, now: datetime) -> Status:
         rollout=rollouts.progress(observed, situation.decisions.revision, now),
         containers=verdict.containers,
         containers_ready=f"{verdict.ready}/{len(verdict.containers)}",
+        autoscaling=situation.decisions.autoscaling,
     )
 
 
@@ -92,7 +93,8 @@ def look_again(situation: Situation, now: datetime) -> float | None:
     """Seconds after which the status may change though nothing happens."""
     if situation.plan.taken:
         return NAME_TAKEN_PAUSE.total_seconds()
-    moments = (situation.verdict.look_again, situation.decisions.revision.look_again)
+    decisions = situation.decisions
+    moments = (situation.verdict.look_again, decisions.look_again, decisions.revision.look_again)
     moment = min((one for one in moments if one), default=None)
     return max(0.1, (moment - now).total_seconds()) if moment else None
 

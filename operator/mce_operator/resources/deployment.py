@@ -50,8 +50,12 @@ def deployment(
 
 
 def replicas(spec: Spec) -> int:
-    """How many pods there should be."""
-    return 0 if spec.suspend else spec.replicas
+    """How many pods there should be: at once within the bounds of autoscaling, whatever somebody has put there."""
+    if spec.suspend:
+        return 0
+    if spec.autoscaling is None:
+        return spec.replicas
+    return min(max(spec.replicas, spec.autoscaling.min_replicas), spec.autoscaling.max_replicas)
 
 
 def budget_seconds(spec: Spec) -> int:

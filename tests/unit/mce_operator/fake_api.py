@@ -84,6 +84,16 @@ class FakeApi:
         merged["metadata"]["managedFields"] = ours
         return copy.deepcopy(self.store(merged))
 
+    async def scale(self, body: Object, replicas: int) -> None:
+        self._log("scale", body["kind"])
+        live = await self.get(*_address(body))
+        facts = [(one["metadata"]["uid"], one["spec"]["replicas"]) for one in (live, body)]
+        if facts[0] != facts[1]:
+            raise ApiError(422, "Invalid", "the server rejected our request due to an error in our request")
+        live["spec"]["replicas"] = replicas
+        live["metadata"]["generation"] += 1
+        self.store(live)
+
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
         self._log("delete", kind)
         live = await self.get(kind, namespace, name)

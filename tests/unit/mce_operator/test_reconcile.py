@@ -412,3 +412,30 @@ async def test_a_canary_costs_one_write_for_the_canary_and_one_for_the_others(cl
     await cluster.run()
     assert cluster.writes() == [DEPLOYMENT, STATUS]
     assert cluster.api.objects["Deployment", *KEY]["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == "100%"
+
+
+async def test_with_availability_any_the_service_is_prepared_once_and_put_back_before_the_pods_change(
+    cluster: Cluster,
+) -> None:
+    cluster.edit(names.KIND, lambda live: live["spec"].update(availability="Any", replicas=1))
+    await cluster.run()
+    template = objects.template_hash(objects.endpoint(availability="Any", replicas=1))
+    ready = {"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}
+    pod = objects.pod(template, objects.running("a"), objects.running("b"), **ready)
+    cluster.api.store({"kind": "Pod", "apiVersion": "v1", **pod})
+    cluster.edit("Deployment", lambda live: live.update(status=objects.rolled_out()))
+    cluster.writes()
+    await cluster.run()
+    assert cluster.writes().count(("apply", "Service")) == 1
+    assert cluster.api.objects["Service", *KEY]["spec"]["publishNotReadyAddresses"]
+    await cluster.run()
+    cluster.writes()
+    await cluster.run()
+    await cluster.start()
+    await cluster.run()
+    assert cluster.writes() == []
+    cluster.edit(names.KIND, lambda live: live["spec"].update(pod={"labels": {"a": "b"}}))
+    await cluster.run()
+    applied = [kind for verb, kind in cluster.writes() if verb == "apply"]
+    assert applied == ["Service", "Deployment"]
+    assert not cluster.api.objects["Service", *KEY]["spec"]["publishNotReadyAddresses"]
