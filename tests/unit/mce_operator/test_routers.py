@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -69,3 +70,12 @@ async def test_a_pod_without_an_address_or_without_a_router_is_left_out() -> Non
     async with aiohttp.ClientSession() as session:
         nobody = dataclasses.replace(POD, name="nobody", ip="127.0.0.1")
         assert await HttpRouters(session).ask([dataclasses.replace(POD, ip=""), nobody]) == {}
+
+
+async def test_what_a_router_says_is_bounded() -> None:
+    ports = list(range(1, 100))
+    row = {"name": "a", "state": "Starting", "cause": "c" * 999, "lastError": "e" * 999, "listensOn": [*ports, "x"]}
+    async with router(json.dumps({"targets": [row]}), METRICS) as routers:
+        found = await routers.ask([POD])
+    target = found[POD.name].targets["a"]
+    assert (len(target.cause), len(target.text), target.listens_on) == (64, 256, tuple(ports[:16]))
