@@ -56,9 +56,11 @@ def verdict(
     derived = names.container_names([container.name for container in endpoint.spec.containers])
     found, lines = [symptoms.of_router(router_image, pod, now) for pod in pods], []
     router = _worst(found)
+    reports = [(pod, observed.routers.get(pod.name)) for pod in pods]
+    known = [(pod, report, _neighbours(endpoint, report)) for pod, report in reports]
     for index, (container, name) in enumerate(zip(endpoint.spec.containers, derived, strict=True)):
         subject = Subject(spec=container, name=name, index=index)
-        ailing = [_of_model(subject, pod, endpoint, observed.routers.get(pod.name), now) for pod in pods]
+        ailing = [symptoms.of_model(subject, pod, report, others, now) for pod, report, others in known]
         found += ailing
         worst = _worst([*missing, *ailing])
         if lost is not None and worst.why in {Why.PENDING, Why.STARTING}:
@@ -80,12 +82,6 @@ def _worst(found: Sequence[Symptom]) -> Symptom:
         return Symptom(reached=symptoms.Stage.UP)
     reached = min(symptom.reached for symptom in found)
     return replace(max(found, key=lambda symptom: symptom.severity), reached=reached)
-
-
-def _of_model(
-    subject: Subject, pod: Pod, endpoint: MultiContainerEndpoint, router: RouterReport | None, now: datetime
-) -> Symptom:
-    return symptoms.of_model(subject, pod, router, _neighbours(endpoint, router), now)
 
 
 def _neighbours(endpoint: MultiContainerEndpoint, router: RouterReport | None) -> Neighbours:

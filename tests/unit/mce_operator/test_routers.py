@@ -105,3 +105,12 @@ async def test_a_real_router_tells_its_loads() -> None:
     )
     async with router(json.dumps(report.targets(state, table)), "") as routers:
         assert await routers.loads([POD]) == {POD.name: {"a": Load(invocations=7, in_flight=3)}}
+
+
+async def test_what_a_router_says_is_bounded() -> None:
+    ports = list(range(1, 100))
+    row = {"name": "a", "state": "Starting", "cause": "c" * 999, "lastError": "e" * 999, "listensOn": [*ports, "x"]}
+    async with router(json.dumps({"targets": [row]}), METRICS) as routers:
+        found = await routers.ask([POD])
+    target = found[POD.name].targets["a"]
+    assert (len(target.cause), len(target.text), target.listens_on) == (64, 256, tuple(ports[:16]))

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from mce_api import names
 from mce_api.status import Status
 from mce_operator import observed as parsed
 from mce_operator import status as statuses
+from mce_operator import symptoms
 from mce_operator.key import Key
 from mce_operator.observed import Observed, RouterReport, TargetReport
 from mce_operator.plan import Plan
@@ -363,3 +365,28 @@ def test_a_status_that_somebody_has_filled_with_other_words_is_no_memory() -> No
     story = Story()
     story.stored = {"observedGeneration": 1, "containers": [{"name": "a", "reason": "Bogus", "message": "m"}]}  # type: ignore[dict-item]
     assert words(story.tell(("starts", "up"))) == ("Starting", "Starting", "")
+
+
+def pod_with(*states: dict[str, Any], router_is_ready: bool = True, ip: str = "10.0.0.1") -> parsed.Pod:
+    router = running(names.ROUTER_CONTAINER, up=True, ready=router_is_ready)
+    return parsed.pod(objects.pod("t", router, *states, podIP=ip))
+
+
+LONG_SILENT = running("a", up=False, since="2026-01-01T00:59:45Z")
+IN_USE = waiting("a", "CrashLoopBackOff", lastState={"terminated": ended(1, message="EADDRINUSE: :::8080")})
+
+
+@pytest.mark.parametrize(
+    ("pod", "expected"),
+    [
+        pytest.param(pod_with(running("a")), False, id="all is well"),
+        pytest.param(pod_with(running("a"), router_is_ready=False), True, id="one was up and has fallen silent"),
+        pytest.param(pod_with(LONG_SILENT), True, id="one is silent from its start"),
+        pytest.param(pod_with(running("a", up=False, since="2026-01-01T00:59:46Z")), False, id="not for long"),
+        pytest.param(pod_with(IN_USE), True, id="one has ended for want of a port"),
+        pytest.param(pod_with(waiting("a", "CrashLoopBackOff")), False, id="one has ended"),
+        pytest.param(pod_with(LONG_SILENT, ip=""), False, id="nobody can be asked"),
+    ],
+)
+def test_a_router_is_asked_only_about_what_the_kubelet_does_not_know(pod: parsed.Pod, expected: bool) -> None:
+    assert symptoms.is_worth_asking(pod, START) == expected
