@@ -21,6 +21,7 @@ from mce_operator.metrics import Metrics
 from mce_operator.observed import Pod
 from mce_operator.reconcile import Reconciler
 from mce_operator.scaler import Scaler
+from mce_operator.throttle import Bucket, Throttle
 from unit.mce_operator import objects
 from unit.mce_operator.fake_api import FakeApi, FakeRouters
 
@@ -53,7 +54,8 @@ class Cluster:
 
     async def start(self) -> None:
         self.cache, metrics = Cache(), Metrics()
-        writer = Writer(self.api, self.cache, metrics)
+        throttle = Throttle(Bucket(rate=1, burst=1000), lambda: self.seconds, metrics.held_back)
+        writer = Writer(self.api, self.cache, metrics, throttle)
         start = datetime(2026, 1, 1, 1, 0, tzinfo=UTC)
         clock = Clock(utc=lambda: start + timedelta(seconds=self.seconds), monotonic=lambda: self.seconds)
         self.scaler = Scaler(
@@ -101,7 +103,7 @@ class Cluster:
     async def settle(self) -> None:
         """Two passes, with as many ready pods as the Deployment wants."""
         for _ in range(2):
-            await sync.fill(self.api, self.cache, ())
+            await sync.fill(self.api, self.cache, sync.Scope())
             await self.reconciler.reconcile(KEY)
             wanted = self.api.objects["Deployment", *KEY]["spec"]["replicas"]
             for number in range(10):
@@ -113,14 +115,14 @@ class Cluster:
                     conditions = [{"type": "Ready", "status": "True"}]
                     raw = objects.pod("t", objects.running("a"), name=address[2], conditions=conditions)
                     self.api.store({"kind": "Pod", "apiVersion": "v1", **raw})
-        await sync.fill(self.api, self.cache, ())
+        await sync.fill(self.api, self.cache, sync.Scope())
         self.woken.clear()
 
     async def rounds(self, count: int, per_minute: float = 0) -> None:
         for _ in range(count):
             self.seconds += INTERVAL_SECONDS
             self.per_minute = per_minute
-            await sync.fill(self.api, self.cache, ())
+            await sync.fill(self.api, self.cache, sync.Scope())
             await self.scaler.round()
             await self.settle()
 
