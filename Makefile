@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 CODE := api kit operator router local cli tests hack bench examples
 
-.PHONY: help setup demo test check fix fuzz generate cluster cluster-down images e2e bench soak
+.PHONY: help setup demo test check fix fuzz generate cluster cluster-down images e2e bench bench-operator soak
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,14 +42,16 @@ check: setup ## Lint, types, import contracts, generated files
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache | tail -n 4
 	@$(BIN)/python hack/generate/crds.py --check
+	@$(BIN)/python hack/generate/reasons.py --check
 	@$(BIN)/uv lock --check --quiet
 	@echo "check: all good"
 
 fix: setup ## Formats, and repairs what can be repaired
 	@$(BIN)/ruff check --fix --quiet $(CODE); $(BIN)/ruff format --quiet $(CODE)
 
-generate: setup ## Writes what is made from the models: crds/ and the chart's copy
+generate: setup ## Writes what is made from the models and from docs/reasons: crds/, the chart's copy, mce explain's pages
 	@$(BIN)/python hack/generate/crds.py
+	@$(BIN)/python hack/generate/reasons.py
 
 cluster: ## A real local Kubernetes: $KUBECONFIG (MCE_CLUSTER=existing), kind, or on this host
 	@hack/cluster/cluster.sh up
@@ -65,6 +67,9 @@ e2e: setup cluster images ## End-to-end tests on that cluster
 
 bench: setup ## The router beside nginx, HAProxy and Go, as ratios
 	@$(BIN)/python bench/run.py
+
+bench-operator: setup ## The operator with 1,000 endpoints on a control plane of its own (ENDPOINTS=, IDLE=)
+	@$(BIN)/python bench/scale.py $(if $(ENDPOINTS),--endpoints $(ENDPOINTS)) $(if $(IDLE),--idle $(IDLE))
 
 SECONDS ?= 600
 WORKERS ?= 1

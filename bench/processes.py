@@ -24,11 +24,11 @@ class Skipped(Exception):  # noqa: N818 - it is no error
 
 
 class Running:
-    """One server and its children; a context manager that leaves none behind."""
+    """One server and its children, on one core or on all; a context manager that leaves none behind."""
 
-    def __init__(self, name: str, command: list[str], *, core: int, folder: Path) -> None:
+    def __init__(self, name: str, command: list[str], *, core: int | None, folder: Path) -> None:
         self.name = name
-        self._command = ["taskset", "-c", str(core), *command]
+        self._command = command if core is None else ["taskset", "-c", str(core), *command]
         self._log = folder / "log.txt"
         self._process: subprocess.Popen[bytes] | None = None
 

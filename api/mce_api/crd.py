@@ -44,6 +44,7 @@ _COLUMNS: Final = (
     ("Reason", "string", ".status.reason", 0),
     ("Age", "date", ".metadata.creationTimestamp", 0),
     ("Replicas", "integer", ".status.replicas", 1),
+    ("Profile", "string", ".spec.pod.securityProfile", 1),
     ("URL", "string", ".status.url", 1),
     ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1),
 )
@@ -99,6 +100,7 @@ def _root() -> dict[str, Any]:
         (Scope.SPEC, spec),
         (Scope.CONTAINER, containers),
         (Scope.ENV, containers["properties"]["env"]["items"]),
+        (Scope.VOLUME, spec["properties"]["pod"]["properties"]["volumes"]["items"]),
     ):
         node["x-kubernetes-validations"] = [_validation(rule) for rule in RULES if rule.scope is scope]
     status = structural(Status.model_json_schema())

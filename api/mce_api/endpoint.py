@@ -21,8 +21,13 @@ Quantity = Annotated[
 ]
 Hostname = Annotated[str, Field(min_length=1, max_length=wire.NAME_MAX_LENGTH, pattern=wire.NAME_PATTERN)]
 EnvName = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
+ContainerPath = Annotated[
+    str, Field(min_length=1, max_length=wire.CONTAINER_PATH_MAX_LENGTH, pattern=wire.CONTAINER_PATH_PATTERN)
+]
 ObjectName = Annotated[str, Field(min_length=1, max_length=253)]
-AbsolutePath = Annotated[str, Field(min_length=2, max_length=255, pattern=r"^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$")]
+AbsolutePath = Annotated[str, Field(min_length=2, max_length=255, pattern=r"^(/\.?[A-Za-z0-9_-][A-Za-z0-9._-]*)+$")]
+VolumeName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+PortNumber = Annotated[int, Field(ge=1, le=65535)]
 Free = Annotated[dict[str, Any], Field(json_schema_extra={**PRESERVE})]
 """As in any pod; the API server of the cluster checks it when the pods are made."""
 LabelMap = Annotated[
@@ -66,6 +71,63 @@ class Resources(Model):
     limits: Annotated[dict[Annotated[str, Field(max_length=63)], Quantity], Field(max_length=16)] = {}
 
 
+class VolumeMount(Model):
+    """Where a container sees one of `spec.pod.volumes`."""
+
+    name: VolumeName
+    mount_path: AbsolutePath
+    read_only: bool = False
+    sub_path: Annotated[str, Field(max_length=255)] = ""
+
+
+class HttpHeader(Model):
+    """A header of a probe's request."""
+
+    name: Annotated[str, Field(min_length=1, max_length=255)]
+    value: Annotated[str, Field(max_length=1024)] = ""
+
+
+class HttpProbe(Model):
+    """GET; 200 to 399 is healthy."""
+
+    path: Annotated[str | None, Field(max_length=1024, description="Default: the container's pingPath.")] = None
+    port: Annotated[PortNumber | None, Field(description="Default: the container's own.")] = None
+    scheme: Literal["HTTP", "HTTPS"] = "HTTP"
+    http_headers: Annotated[tuple[HttpHeader, ...], Field(max_length=16)] = ()
+
+
+class TcpProbe(Model):
+    """A connection that opens is healthy."""
+
+    port: Annotated[PortNumber | None, Field(description="Default: the container's own.")] = None
+
+
+class GrpcProbe(Model):
+    """The gRPC health protocol."""
+
+    port: Annotated[PortNumber | None, Field(description="Default: the container's own.")] = None
+    service: Annotated[str, Field(max_length=255)] = ""
+
+
+class ExecProbe(Model):
+    """A command in the container; status 0 is healthy."""
+
+    command: Annotated[tuple[Annotated[str, Field(max_length=4096)], ...], Field(min_length=1, max_length=64)]
+
+
+class LivenessProbe(Model):
+    """As in any pod, without `host` (Pod Security) and without named ports; exactly one action."""
+
+    http_get: HttpProbe | None = None
+    tcp_socket: TcpProbe | None = None
+    grpc: GrpcProbe | None = None
+    exec_: Annotated[ExecProbe | None, Field(alias="exec")] = None
+    initial_delay_seconds: Annotated[int, Field(ge=0, le=3600)] = 0
+    period_seconds: Annotated[int, Field(ge=1, le=3600)] = 10
+    timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 1
+    failure_threshold: Annotated[int, Field(ge=1, le=100)] = 3
+
+
 class Container(Model):
     """One model container."""
 
@@ -99,12 +161,20 @@ class Container(Model):
             description="Port of an image that ignores SAGEMAKER_BIND_TO_PORT. Default: an assigned one.",
         ),
     ] = None
+    ping_path: Annotated[
+        ContainerPath,
+        Field(description="Path for health checks: GET, 200 is healthy. For servers that do not have SageMaker's."),
+    ] = wire.PING_PATH
+    invocations_path: Annotated[
+        ContainerPath,
+        Field(description="Path to which invocations are POSTed. For servers that do not have SageMaker's."),
+    ] = wire.INVOCATIONS_PATH
     startup_timeout_seconds: Annotated[
         int,
         Field(
             ge=wire.MIN_STARTUP_TIMEOUT_SECONDS,
             le=wire.MAX_STARTUP_TIMEOUT_SECONDS,
-            description="How long GET /ping may take to answer 200 (AWS ContainerStartupHealthCheckTimeoutInSeconds).",
+            description="How long the ping may take to answer 200 (AWS ContainerStartupHealthCheckTimeoutInSeconds).",
         ),
     ] = wire.STARTUP_TIMEOUT_SECONDS
     invocation_timeout_seconds: Annotated[
@@ -120,20 +190,19 @@ class Container(Model):
         tuple[AbsolutePath, ...],
         Field(
             max_length=8,
-            description="Folders that get an empty volume of this container's own, such as /opt/ml. "
+            description="Folders that get an empty volume of this container's own, such as /opt/ml/output. "
             "What the image has there is hidden.",
         ),
     ] = ()
-    volume_mounts: Annotated[
-        tuple[Free, ...], Field(max_length=32, description="Mounts of spec.pod.volumes, as in any pod.")
-    ] = ()
+    volume_mounts: Annotated[tuple[VolumeMount, ...], Field(max_length=32)] = ()
     liveness_probe: Annotated[
-        Free,
+        LivenessProbe | None,
         Field(
-            description="As in any pod. Default: none, since a container that is only busy must not be restarted; "
-            "the router takes one that does not answer /ping out of traffic."
+            description="Default: none, since a container that is only busy must not be restarted; the router takes "
+            "one that does not answer /ping out of traffic. The kubelet dials the pod's address: the image must "
+            "listen on it, not only on 127.0.0.1."
         ),
-    ] = {}
+    ] = None
 
 
 class Limits(Model):
@@ -271,6 +340,20 @@ class PullSecret(Model):
     name: ObjectName
 
 
+class Volume(Model):
+    """A volume of the kinds that Pod Security's restricted profile allows; exactly one of them."""
+
+    name: VolumeName
+    config_map: Free | None = None
+    csi: Free | None = None
+    downward_api: Annotated[Free | None, Field(alias="downwardAPI")] = None
+    empty_dir: Free | None = None
+    ephemeral: Free | None = None
+    persistent_volume_claim: Free | None = None
+    projected: Free | None = None
+    secret: Free | None = None
+
+
 class Pod(Model):
     """What the pods get besides their containers: placement, identity, labels, security profile."""
 
@@ -286,10 +369,20 @@ class Pod(Model):
     ] = {}
     labels: LabelMap = {}
     volumes: Annotated[
-        tuple[Free, ...], Field(max_length=32, description="As in any pod; containers mount them by volumeMounts.")
+        tuple[Volume, ...],
+        Field(
+            max_length=32,
+            description="As in any pod; containers mount them by volumeMounts.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
     ] = ()
     topology_spread_constraints: Annotated[
-        tuple[Free, ...], Field(max_length=8, description="As in any pod. Default: over the nodes, where possible.")
+        tuple[Free, ...],
+        Field(
+            max_length=8,
+            description="As in any pod; one without labelSelector means the endpoint's own pods. "
+            "Default: over the nodes, where possible.",
+        ),
     ] = ()
     priority_class_name: Annotated[str, Field(max_length=253)] = ""
     runtime_class_name: Annotated[str, Field(max_length=253)] = ""

@@ -25,9 +25,17 @@ VARIANT_LABEL: Final = f"{GROUP}/variant"
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "mce-operator"
 HASH_ANNOTATION: Final = f"{GROUP}/hash"
-TEMPLATE_ANNOTATION: Final = f"{GROUP}/template"
+CHANGE_ANNOTATION: Final = f"{GROUP}/change"
 TABLE_ANNOTATION: Final = f"{GROUP}/route-table"
 CONTAINERS_ANNOTATION: Final = f"{GROUP}/containers"
+TEMPLATE_ANNOTATION: Final = f"{GROUP}/template"
+RECORD_ANNOTATION: Final = f"{GROUP}/record"
+LAST_GOOD_ANNOTATION: Final = f"{GROUP}/last-good"
+REJECTED_ANNOTATION: Final = f"{GROUP}/rejected"
+PROFILE_LABEL: Final = f"{GROUP}/security-profile"
+"""On Deployments and pods, so that `kubectl get pods -A -l` finds what runs under `baseline`."""
+VOLUME_PREFIX: Final = "mce-"
+"""Of the names of our volumes in a pod; the user's have any other."""
 
 # Ports inside the pod. Below the ephemeral range (32768..60999) and away from the ports that model servers
 # hard-code (7070, 8000-8082, 8500, 8501, 9000), so that an image with an explicit port rarely meets them.

@@ -18,6 +18,7 @@ _HOST_PATTERN: Final = r"^[A-Za-z0-9._:%-]+$"
 _LARGEST_USER_ID: Final = 2**31 - 1
 
 Name = Annotated[str, Text(wire.NAME_MAX_LENGTH, least=1, pattern=wire.NAME_PATTERN)]
+ContainerPath = Text(wire.CONTAINER_PATH_MAX_LENGTH, least=1, pattern=wire.CONTAINER_PATH_PATTERN)
 Mode = Literal["Direct", "Serial"]
 Availability = Literal["All", "Any"]
 
@@ -36,6 +37,8 @@ class Target(Part):
     """Requests in flight to this container; above it 429. 0: no cap."""
     uid: Annotated[int | None, Whole(0, _LARGEST_USER_ID, or_null=True), LEFT_OUT] = None
     """Linux user that must own the socket on which the container listens. None: any."""
+    ping_path: Annotated[str, ContainerPath, LEFT_OUT] = wire.PING_PATH
+    invocations_path: Annotated[str, ContainerPath, LEFT_OUT] = wire.INVOCATIONS_PATH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 from mce_api import names, wire
-from mce_api.endpoint import Container, Spec
+from mce_api.endpoint import Container, LivenessProbe, Spec, Volume
 
 
 class Scope(StrEnum):
@@ -23,6 +23,7 @@ class Scope(StrEnum):
     SPEC = "spec"
     CONTAINER = "spec.containers[]"
     ENV = "spec.containers[].env[]"
+    VOLUME = "spec.pod.volumes[]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,11 @@ class Rule:
 _RESERVED_FIRST: Final = names.ROUTER_PORT
 _RESERVED_LAST: Final = names.LAST_BLOCK_PORT
 RESERVED_ENV: Final = (wire.BIND_TO_PORT, wire.SAFE_PORT_RANGE)
+_OUR_PATHS: Final = ("/tmp", "/dev/shm")  # noqa: S108 - in the container
+_VOLUME_KINDS: Final = tuple(field.alias or name for name, field in Volume.model_fields.items() if name != "name")
+_PROBE_ACTIONS: Final = ("httpGet", "tcpSocket", "grpc", "exec")
+_PROBED_PORTS: Final = ("httpGet", "tcpSocket", "grpc")
+_APPARMOR: Final = "container.apparmor.security.beta.kubernetes.io/"
 
 
 def _serial_is_a_chain(spec: Spec) -> Iterator[str]:
@@ -121,8 +127,59 @@ def _peers_select(spec: Spec) -> Iterator[str]:
 def _writable_apart(spec: Spec) -> Iterator[str]:
     for index, container in enumerate(spec.containers):
         paths = container.writable_paths
-        if len(set(paths)) < len(paths) or not {"/tmp", "/dev/shm"}.isdisjoint(paths):  # noqa: S108 - in the container
+        if len(set(paths)) < len(paths) or not set(_OUR_PATHS).isdisjoint(paths):
             yield f"spec.containers[{index}].writablePaths"
+
+
+def _mounts_apart(spec: Spec) -> Iterator[str]:
+    for index, container in enumerate(spec.containers):
+        paths = [mount.mount_path for mount in container.volume_mounts]
+        if len(set(paths)) < len(paths) or not {*_OUR_PATHS, *container.writable_paths}.isdisjoint(paths):
+            yield f"spec.containers[{index}].volumeMounts"
+
+
+def _mounts_name_volumes(spec: Spec) -> Iterator[str]:
+    known = {volume.name for volume in spec.pod.volumes}
+    for index, container in enumerate(spec.containers):
+        for position, mount in enumerate(container.volume_mounts):
+            if mount.name not in known:
+                yield f"spec.containers[{index}].volumeMounts[{position}].name"
+
+
+def _volume_has_one_source(spec: Spec) -> Iterator[str]:
+    for index, volume in enumerate(spec.pod.volumes):
+        if len(volume.model_dump(exclude={"name"}, exclude_none=True)) != 1:
+            yield f"spec.pod.volumes[{index}]"
+
+
+def _volume_not_ours(spec: Spec) -> Iterator[str]:
+    for index, volume in enumerate(spec.pod.volumes):
+        if volume.name.startswith(names.VOLUME_PREFIX):
+            yield f"spec.pod.volumes[{index}].name"
+
+
+def _probe_has_one_action(spec: Spec) -> Iterator[str]:
+    for index, container in enumerate(spec.containers):
+        if container.liveness_probe is not None and len(_actions(container.liveness_probe)) != 1:
+            yield f"spec.containers[{index}].livenessProbe"
+
+
+def _probe_not_of_router(spec: Spec) -> Iterator[str]:
+    for index, container in enumerate(spec.containers):
+        actions = _actions(container.liveness_probe) if container.liveness_probe else {}
+        ports = {action.get("port") for action in actions.values()}
+        if not ports.isdisjoint({names.ROUTER_PORT, names.ROUTER_ADMIN_PORT}):
+            yield f"spec.containers[{index}].livenessProbe"
+
+
+def _actions(probe: LivenessProbe) -> dict[str, dict[str, object]]:
+    dumped = probe.model_dump(by_alias=True)
+    return {name: dumped[name] for name in _PROBE_ACTIONS if dumped[name] is not None}
+
+
+def _no_apparmor_annotations(spec: Spec) -> Iterator[str]:
+    if any(name.startswith(_APPARMOR) for name in spec.pod.annotations):
+        yield "spec.pod.annotations"
 
 
 def _port_free(spec: Spec) -> Iterator[str]:
@@ -319,6 +376,76 @@ RULES: Final = (
         field=".writablePaths",
         message="each path once; /tmp and /dev/shm are writable anyway",
         check=_writable_apart,
+    ),
+    Rule(
+        name="mounts-apart",
+        scope=Scope.CONTAINER,
+        cel="!has(self.volumeMounts) || self.volumeMounts.all(m, "
+        + " && ".join(f"m.mountPath != '{path}'" for path in _OUR_PATHS)
+        + " && (!has(self.writablePaths) || !(m.mountPath in self.writablePaths)) && "
+        "self.volumeMounts.exists_one(o, o.mountPath == m.mountPath))",
+        field=".volumeMounts",
+        message="each mountPath once, none of writablePaths, and not /tmp or /dev/shm, which are there anyway",
+        check=_mounts_apart,
+    ),
+    Rule(
+        name="mounts-name-volumes",
+        scope=Scope.SPEC,
+        cel="self.containers.all(c, !has(c.volumeMounts) || c.volumeMounts.all(m, has(self.pod) && "
+        "has(self.pod.volumes) && self.pod.volumes.exists(v, v.name == m.name)))",
+        field=".containers",
+        message="a volumeMount names no volume of spec.pod.volumes; add the volume, or correct the name",
+        check=_mounts_name_volumes,
+    ),
+    Rule(
+        name="volume-has-one-source",
+        scope=Scope.VOLUME,
+        cel=f"[{', '.join(f'has(self.{kind})' for kind in _VOLUME_KINDS)}].filter(given, given).size() == 1",
+        field="",
+        message=f"give exactly one of {', '.join(_VOLUME_KINDS)}; Pod Security's restricted profile allows no others",
+        check=_volume_has_one_source,
+    ),
+    Rule(
+        name="volume-not-ours",
+        scope=Scope.VOLUME,
+        cel=f"!self.name.startsWith('{names.VOLUME_PREFIX}')",
+        field=".name",
+        message=f"names that begin with {names.VOLUME_PREFIX} are the operator's; take another one",
+        check=_volume_not_ours,
+    ),
+    Rule(
+        name="probe-has-one-action",
+        scope=Scope.CONTAINER,
+        cel="!has(self.livenessProbe) || ["
+        + ", ".join(f"has(self.livenessProbe.{action})" for action in _PROBE_ACTIONS)
+        + "].filter(given, given).size() == 1",
+        field=".livenessProbe",
+        message=f"give exactly one of {', '.join(_PROBE_ACTIONS)}",
+        check=_probe_has_one_action,
+    ),
+    Rule(
+        name="probe-not-of-router",
+        scope=Scope.CONTAINER,
+        cel="!has(self.livenessProbe) || ("
+        + " && ".join(
+            f"(!has(self.livenessProbe.{action}) || !has(self.livenessProbe.{action}.port) || "
+            f"!(self.livenessProbe.{action}.port in [{names.ROUTER_PORT}, {names.ROUTER_ADMIN_PORT}]))"
+            for action in _PROBED_PORTS
+        )
+        + ")",
+        field=".livenessProbe",
+        message="asks the router, so a router that restarts would get the container killed; probe the container's own "
+        "port, or leave livenessProbe out",
+        check=_probe_not_of_router,
+    ),
+    Rule(
+        name="no-apparmor-annotations",
+        scope=Scope.SPEC,
+        cel="!has(self.pod) || !has(self.pod.annotations) || "
+        f"self.pod.annotations.all(name, !name.startsWith('{_APPARMOR}'))",
+        field=".pod.annotations",
+        message=f"{_APPARMOR}... would take a container's AppArmor profile away; remove it",
+        check=_no_apparmor_annotations,
     ),
     Rule(
         name="requests-within-limits",

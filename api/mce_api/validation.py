@@ -1,6 +1,7 @@
 """From an untrusted document to a `MultiContainerEndpoint`, or to a list of everything that is wrong with it."""
 
 import difflib
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,6 +55,11 @@ def _duplicates(parsed: MultiContainerEndpoint) -> tuple[Violation, ...]:
                 text = f"{variable.name!r} is there twice; keep one"
                 found.append(Violation(path=f"{path}.env[{position}].name", message=text))
             variables.add(variable.name)
+    volumes = Counter(volume.name for volume in parsed.spec.pod.volumes)
+    for index, volume in enumerate(parsed.spec.pod.volumes):
+        if volumes[volume.name] > 1:
+            text = f"{volume.name!r} is there twice; names are unique"
+            found.append(Violation(path=f"spec.pod.volumes[{index}].name", message=text))
     return tuple(found)
 
 

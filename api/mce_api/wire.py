@@ -34,6 +34,10 @@ TARGET_CONTAINER_HEADER: Final = "X-Amzn-SageMaker-Target-Container-Hostname"
 # --- container contract (developer guide, "Custom Inference Code with Hosting Services")
 PING_PATH: Final = "/ping"
 INVOCATIONS_PATH: Final = "/invocations"
+CONTAINER_PATH_PATTERN: Final = r"^(/[A-Za-z0-9_~:-][A-Za-z0-9._~:-]*)*/?$"
+"""A path that a container may serve these at instead: no empty segment, none that begins with a dot, no escapes, no
+query. So every server reads it alike. The empty string is kept out by its length."""
+CONTAINER_PATH_MAX_LENGTH: Final = 256
 BIND_TO_PORT: Final = "SAGEMAKER_BIND_TO_PORT"
 SAFE_PORT_RANGE: Final = "SAGEMAKER_SAFE_PORT_RANGE"
 PING_TIMEOUT_SECONDS: Final = 2.0

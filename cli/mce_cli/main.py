@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mce_cli import invoke, local, validate
+from mce_cli import explain, invoke, local, validate
 
 app = typer.Typer(
     name="mce",
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.add_typer(local.app, name="local")
 app.command("invoke")(invoke.invoke)
 app.command("validate")(validate.validate)
+app.command("explain")(explain.explain)
 
 
 @app.callback(invoke_without_command=True)

@@ -18,9 +18,10 @@ def unit_problem(candidates: Iterable[Unit], now: float) -> tuple[Unit, str] | N
             return unit, f"container {unit.name} {units.exit_text(unit.last_exit)} before it was in service"
         if units.is_overdue(unit, now):
             reason = unit.ping_error or "not asked yet"
+            asked = f"GET {unit.launch.container.ping_path}"
             return (
                 unit,
-                f"container {unit.name} did not answer GET /ping with 200 in {unit.startup_timeout:g} s: {reason}",
+                f"container {unit.name} did not answer {asked} with 200 in {unit.startup_timeout:g} s: {reason}",
             )
     return None
 

@@ -6,10 +6,11 @@ container is watched and logged like any process. Labels say whose it is, for `o
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from mce_api import names
-from mce_local import logfiles
+from mce_local import expansion, logfiles
 from mce_local.errors import LocalError
 from mce_local.processes import Processes
 from mce_local.runtime import INSTANCE_VARIABLE, Handle, Launch, Sample
@@ -30,6 +31,7 @@ class Engine:
 
     def start(self, launch: Launch) -> Handle:
         """Starts the attached client; pulling the image is part of the start."""
+        launch = replace(launch, container=expansion.filled(launch))
         name = container_name(launch)
         passed, env = _environment(launch, self._env)
         command = [self._program, *run_arguments(launch, name, passed)]

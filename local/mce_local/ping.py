@@ -7,10 +7,10 @@ from mce_api import wire
 _READY = 200
 
 
-async def ask(session: aiohttp.ClientSession, port: int) -> str:
+async def ask(session: aiohttp.ClientSession, port: int, path: str) -> str:
     """Empty if it is, else why not."""
     try:
-        async with session.get(f"http://127.0.0.1:{port}{wire.PING_PATH}") as response:
+        async with session.get(f"http://127.0.0.1:{port}{path}") as response:
             return "" if response.status == _READY else f"it said HTTP {response.status}"
     except TimeoutError:
         return f"no answer in {wire.PING_TIMEOUT_SECONDS:g} s"

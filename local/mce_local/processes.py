@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from mce_kit.clock import Clock
-from mce_local import logfiles
+from mce_local import expansion, logfiles
 from mce_local.errors import LocalError
 from mce_local.meter import Meter
 from mce_local.runtime import INSTANCE_VARIABLE, Handle, Launch, Sample
@@ -38,7 +38,7 @@ class Processes:
 
     def start(self, launch: Launch) -> Handle:
         """Starts the stand-in command of the container's image."""
-        container = launch.container
+        container = expansion.filled(launch)
         env = {
             **self._inherited,
             "PYTHONUNBUFFERED": "1",  # a log that lags behind a crash is no log

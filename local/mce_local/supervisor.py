@@ -222,7 +222,7 @@ class Supervisor:
                 await self._tools.runtime.stop(unit.handle, 0)  # with what it left behind
                 self.units[name] = units.ended(unit, code, now)
         waiting = [unit for unit in self.units.values() if unit.handle and not unit.answered]
-        errors = await asyncio.gather(*(ping.ask(self._tools.session, unit.launch.assigned.port) for unit in waiting))
+        errors = await asyncio.gather(*(self._ask(unit.launch) for unit in waiting))
         for unit, error in zip(waiting, errors, strict=True):
             self.units[unit.name] = replace(unit, answered=not error, ping_error=error)
         seen = await self._tools.router.observe(self._tools.session)
@@ -233,6 +233,9 @@ class Supervisor:
                 routed=target.state if target else State.STARTING.value,
                 routed_error=target.error if target else "",
             )
+
+    async def _ask(self, launch: Launch) -> str:
+        return await ping.ask(self._tools.session, launch.assigned.port, launch.container.ping_path)
 
     def _exit_code(self, unit: Unit, now: float) -> int | None:
         """None while it runs and may go on; a start that never answers ends like a crash once it was in service."""

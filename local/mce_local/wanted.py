@@ -39,6 +39,8 @@ class Container(Model):
     working_dir: str = ""
     env: Mapping[str, str] = Field(default_factory=dict)
     port: int | None = None
+    ping_path: str = wire.PING_PATH
+    invocations_path: str = wire.INVOCATIONS_PATH
     cpu_cores: float | None = None
     memory_bytes: int | None = None
 
@@ -135,6 +137,8 @@ def _container(
         working_dir=folder,
         env={name: value for name, value in env.items() if value is not None},
         port=container.port,
+        ping_path=container.ping_path,
+        invocations_path=container.invocations_path,
         cpu_cores=float(rules.quantity(limits["cpu"])) if "cpu" in limits else None,
         memory_bytes=math.ceil(rules.quantity(limits["memory"])) if "memory" in limits else None,
     )
@@ -175,6 +179,8 @@ def route_table(wanted: Wanted, ports: Mapping[str, int]) -> routes.RouteTable:
                 port=ports[container.name],
                 invocation_timeout_seconds=wanted.rules[container.name].invocation_timeout_seconds,
                 max_concurrency=wanted.rules[container.name].max_concurrency,
+                ping_path=container.ping_path,
+                invocations_path=container.invocations_path,
             )
             for container in wanted.containers
         ),

@@ -1,4 +1,7 @@
-"""The only writer: server-side apply, deletion, status. Failures come back as values; answers go into the cache."""
+"""The only writer: server-side apply, deletion, status, events.
+
+Failures come back as values; answers go into the cache.
+"""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -6,27 +9,30 @@ from typing import Any, Final
 
 from mce_api import names
 from mce_kit.kube import ApiError, KubeApi
-from mce_operator.cache import Cache
+from mce_operator.additions import removal
+from mce_operator.cache import WATCHED_KINDS, Cache, Object
 from mce_operator.metrics import Metrics
 from mce_operator.observed import Observed
-from mce_operator.plan import Failure, Plan
+from mce_operator.plan import Cut, Failure, Plan
 from mce_operator.resize import Patch
 from mce_operator.resources.meta import K8sObject
+from mce_operator.throttle import Throttle
 
 _REFUSALS: Final = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY})
 _OUTDATED: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT})
 
 
 class Writer:
-    """Carries plans out."""
+    """Carries plans out, every write in its turn."""
 
-    def __init__(self, api: KubeApi, cache: Cache, metrics: Metrics) -> None:
+    def __init__(self, api: KubeApi, cache: Cache, metrics: Metrics, throttle: Throttle) -> None:
         self._api = api
         self._cache = cache
         self._metrics = metrics
+        self._throttle = throttle
 
     async def carry_out(self, plan: Plan, observed: Observed) -> tuple[Failure, ...]:
-        """Deletes, then applies; the first failure ends it, since later objects need the earlier ones."""
+        """Deletes, applies, cuts out; the first failure ends it, since later objects need the earlier ones."""
         for child in (*plan.orphans, *plan.superfluous):
             try:
                 await self._delete(child.kind, observed, child.uid)
@@ -37,10 +43,16 @@ class Writer:
                 await self._apply(built)
             except ApiError as error:
                 return (_failure(built["kind"], built["metadata"]["name"], error),)
+        for cut in plan.cuts:
+            try:
+                await self._cut_out(cut, observed)
+            except ApiError as error:
+                return (_failure(cut.live.kind, cut.live.name, error),)
         return ()
 
     async def _delete(self, kind: str, observed: Observed, uid: str) -> None:
         key = observed.key
+        await self._throttle.turn()
         try:
             await self._api.delete(kind, key.namespace, key.name, uid)
         except ApiError as error:
@@ -50,6 +62,7 @@ class Writer:
         self._cache.drop(kind, key)
 
     async def _apply(self, built: K8sObject) -> None:
+        await self._throttle.turn()
         answer = await self._api.apply(built)
         self._metrics.written(built["kind"], "apply")
         self._cache.put(built["kind"], answer)
@@ -61,8 +74,11 @@ class Writer:
             ApiError: if it did not answer properly.
         """
         for patch in patches:
+            await self._throttle.turn()
             try:
-                await self._api.patch(patch.kind, observed.key.namespace, patch.name, patch.body, patch.subresource)
+                answer = await self._api.patch(
+                    patch.kind, observed.key.namespace, patch.name, patch.body, patch.subresource
+                )
             except ApiError as error:
                 if error.status in _REFUSALS:
                     return error.message
@@ -70,7 +86,16 @@ class Writer:
                     continue  # gone or changed since it was read: the next pass decides anew
                 raise
             self._metrics.written(patch.kind, patch.subresource or "patch")
+            if patch.kind in WATCHED_KINDS:
+                self._cache.put(patch.kind, answer)
         return ""
+
+    async def _cut_out(self, cut: Cut, observed: Observed) -> None:
+        kind, key = cut.live.kind, observed.key
+        await self._throttle.turn()
+        answer = await self._api.patch(kind, key.namespace, key.name, removal(cut.paths, cut.live.uid))
+        self._metrics.written(kind, "patch")
+        self._cache.put(kind, answer)
 
     async def status(self, observed: Observed, status: dict[str, Any]) -> bool:
         """Writes the status of that very endpoint; False if it is gone or another one by now.
@@ -78,6 +103,7 @@ class Writer:
         Raises:
             ApiError: if the API server refuses.
         """
+        await self._throttle.turn()
         key = observed.key
         live = self._cache.get(names.KIND, key)
         if live is None or live["metadata"].get("uid") != observed.uid:
@@ -98,7 +124,28 @@ class Writer:
         self._cache.put(names.KIND, answer)
         return True
 
+    async def event(self, body: K8sObject) -> None:
+        """Posts an Event.
+
+        Raises:
+            ApiError: if the API server refuses.
+        """
+        await self._throttle.turn()
+        await self._api.create_event(body)
+        self._metrics.written("Event", "create")
+
+    async def scale(self, endpoint: Object, replicas: int) -> None:
+        """Moves `spec.replicas` of an endpoint, as long as it is what `endpoint` says.
+
+        Raises:
+            ApiError: if the API server refuses.
+        """
+        await self._throttle.turn()
+        await self._api.scale(dict(endpoint), replicas)
+        self._metrics.written(names.KIND, "scale")
+
 
 def _failure(kind: str, name: str, error: ApiError) -> Failure:
     terminating = error.reason == "Forbidden" and "because it is being terminated" in error.message
-    return Failure(kind=kind, name=name, message=f"{error.reason}: {error.message}", is_terminating=terminating)
+    message = f"{error.reason}: {error.message}"
+    return Failure(kind=kind, name=name, message=message, is_terminating=terminating, is_outage=error.is_outage)

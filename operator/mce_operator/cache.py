@@ -28,6 +28,8 @@ SELECTOR: Final = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY}"
 
 OWNED: Final = "ownedFields"
 """Key of a cached child: the fields that belong to our field manager, as JSON text (`ownership`)."""
+OTHERS: Final = "othersFields"
+"""Key of a cached child: what belongs to other managers, their status aside, as JSON text (`drift`)."""
 
 _METADATA: Final = [
     "name",
@@ -50,6 +52,8 @@ _POD_STATUS: Final = (
     "containerStatuses",
     "initContainerStatuses",
 )
+_KINDS_WITH_STATUS: Final = frozenset({"Deployment", "HorizontalPodAutoscaler"})
+"""Children whose own account of things is read."""
 
 
 class Cache:
@@ -72,14 +76,24 @@ class Cache:
         return iter(tuple(self._objects[names.KIND]))
 
     def put(self, kind: str, raw: Object) -> Key | None:
-        """Takes in an object as the API server sent it; returns its endpoint, or None if what is here is newer."""
-        key = _key(raw)
-        known = self._objects[kind].get(key)
-        if known is not None and _version(raw) < _version(known):
+        """Takes in an object as the API server sent it; returns its endpoint, or None if this is no news.
+
+        A watch tells of what we have written ourselves, or have listed, once more.
+        """
+        if not self._is_news(kind, raw):
             return None
-        kept = _trimmed(kind, raw)
+        return self._keep(kind, trimmed(kind, raw))
+
+    def _is_news(self, kind: str, raw: Object) -> bool:
+        known = self._objects[kind].get(_key(raw))
+        if known is None or _version(raw) > _version(known):
+            return True
+        same = raw["metadata"].get("resourceVersion") == known["metadata"].get("resourceVersion")
+        return _version(raw) == _version(known) and not same
+
+    def _keep(self, kind: str, kept: Object) -> Key:
+        key, endpoint = _key(kept), endpoint_of(kind, kept)
         self._objects[kind][key] = kept
-        endpoint = endpoint_of(kind, raw)
         if kind == "Pod":
             self._pods.setdefault(endpoint, {})[key.name] = kept
         return endpoint
@@ -103,11 +117,12 @@ class Cache:
                 self._pods.pop(endpoint, None)
 
     def replace(self, kind: str, namespace: str | None, items: Iterable[Object], resource_version: str) -> None:
-        """Takes in a whole list: what is not in it and not newer than it is gone."""
+        """Takes in a whole list of `trimmed` objects: what is not in it and not newer than it is gone."""
         seen = set()
         for item in items:
             seen.add(_key(item))
-            self.put(kind, item)
+            if self._is_news(kind, item):
+                self._keep(kind, item)
         horizon = _number(resource_version)
         for key, known in tuple(self._objects[kind].items()):
             if key not in seen and namespace in (None, key.namespace) and _version(known) <= horizon:
@@ -115,10 +130,16 @@ class Cache:
 
 
 def endpoint_of(kind: str, raw: Object) -> Key:
-    """The endpoint that an object is, or that its label names."""
+    """The endpoint that an object is, or whose name it has, or of a pod the one that its label names."""
     metadata = raw["metadata"]
-    name = metadata["name"] if kind == names.KIND else (metadata.get("labels") or {}).get(names.ENDPOINT_LABEL, "")
+    name = (metadata.get("labels") or {}).get(names.ENDPOINT_LABEL, "") if kind == "Pod" else metadata["name"]
     return Key(metadata["namespace"], name)
+
+
+def is_unanswered(kind: str, raw: Object) -> bool:
+    """Whether somebody has changed an endpoint and has had no answer in its status yet."""
+    seen = (raw.get("status") or {}).get("observedGeneration")
+    return kind == names.KIND and seen != raw["metadata"].get("generation")
 
 
 def _key(raw: Object) -> Key:
@@ -133,7 +154,7 @@ def _number(resource_version: str) -> int:
     return int(resource_version) if resource_version.isdigit() else 0
 
 
-def _trimmed(kind: str, raw: Object) -> Object:
+def trimmed(kind: str, raw: Object) -> dict[str, Any]:
     """The parts that somebody here reads: a pod of 16 containers is 51 kB as it comes, half of it managedFields."""
     metadata = raw["metadata"]
     kept: dict[str, Any] = {
@@ -150,8 +171,8 @@ def _trimmed(kind: str, raw: Object) -> Object:
         status = raw.get("status") or {}
         kept["status"] = {name: status[name] for name in _POD_STATUS if name in status}
     else:
-        kept[OWNED] = owned_fields(raw)
-        if kind == "Deployment":
+        kept[OWNED], kept[OTHERS] = owned_fields(raw), others_fields(raw)
+        if kind in _KINDS_WITH_STATUS:
             kept["status"] = raw.get("status") or {}
     return kept
 
@@ -164,3 +185,14 @@ def owned_fields(raw: Object) -> str:
         if entry.get("manager") == names.FIELD_MANAGER and not entry.get("subresource")
     ]
     return json.dumps(mine, separators=(",", ":"))
+
+
+def others_fields(raw: Object) -> str:
+    """The fields of an object by the managers that they belong to, as pairs; without ours, and without any status."""
+    theirs = [
+        (str(entry.get("manager", "")), fields)
+        for entry in raw["metadata"].get("managedFields") or ()
+        if entry.get("manager") != names.FIELD_MANAGER and entry.get("subresource") != "status"
+        if (fields := {name: below for name, below in (entry.get("fieldsV1") or {}).items() if name != "f:status"})
+    ]
+    return json.dumps(theirs, separators=(",", ":"))

@@ -1,11 +1,11 @@
 """What has to be decided of an endpoint beyond its spec: one pure function each, gathered here for the builders."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
 
 from mce_api.endpoint import MultiContainerEndpoint
-from mce_operator import resize, rollout
+from mce_api.status import AutoscalingStatus
+from mce_operator import driver, guard, history, panic, resize, rollout, symptoms
 from mce_operator.observed import Observed, Pod
 from mce_operator.resize import Resizing
 from mce_operator.resources.router import Setup
@@ -22,21 +22,21 @@ class Decisions:
     """How they come to run it."""
     publish_not_ready: bool = False
     """Whether the Service sends traffic to pods that are not ready, too."""
+    autoscaling: AutoscalingStatus | None = None
+    """What drives the number of replicas."""
+    look_again: datetime | None = None
+    """When something may be decided differently though nothing happens."""
 
 
-_SILENT: Final = timedelta(seconds=15)
-"""After which it is worth asking a router why a running container does not answer."""
-
-
-def to_ask(observed: Observed, now: datetime) -> tuple[Pod, ...]:
+def to_ask(endpoint: MultiContainerEndpoint, observed: Observed, now: datetime) -> tuple[Pod, ...]:
     """The pods whose routers know something that the decisions or the status need."""
-    return tuple(pod for pod in observed.pods if not pod.is_deleting and pod.ip and _has_silent(pod, now))
-
-
-def _has_silent(pod: Pod, now: datetime) -> bool:
-    return any(
-        not one.is_started and one.running_since is not None and now - one.running_since >= _SILENT
-        for one in pod.containers.values()
+    is_guarded = endpoint.spec.rollout.max_error_percent is not None
+    watched = guard.watched(endpoint.spec, history.of(observed), observed) if is_guarded else ()
+    is_any = endpoint.spec.availability == "Any"
+    return tuple(
+        pod
+        for pod in observed.pods
+        if not pod.is_deleting and pod.ip and (is_any or pod in watched or symptoms.is_worth_asking(pod, now))
     )
 
 
@@ -44,4 +44,14 @@ def decide(endpoint: MultiContainerEndpoint, observed: Observed, setup: Setup, n
     """The decisions for a valid endpoint."""
     revision = rollout.revision(endpoint, observed, setup, now)
     steps = endpoint.spec.rollout.strategy in {"Canary", "Linear"}
-    return Decisions(revision=revision, resizing=resize.resizing(revision.deployment, observed, now, steps=steps))
+    resizing = resize.resizing(revision.deployment, observed, now, steps=steps)
+    observed = resize.recast(observed, resizing)
+    service = panic.panic(revision.endpoint, observed, revision.template, now)
+    scaling = driver.driver(endpoint, observed, now)
+    return Decisions(
+        revision=revision,
+        resizing=resizing,
+        publish_not_ready=service.publish_not_ready,
+        autoscaling=scaling.status,
+        look_again=min((one for one in (service.look_again, scaling.look_again) if one), default=None),
+    )

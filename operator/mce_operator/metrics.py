@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib.metadata import version
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -32,6 +32,18 @@ class Metrics(Collector):
         self._writes = Counter(
             "mce_operator_writes", "Writes that the API server took.", ("kind", "verb"), registry=self.registry
         )
+        self._drifts = Counter(
+            "mce_operator_drift_healed",
+            "Objects of ours that others had edited, added to or deleted, and that were set right again.",
+            ("kind", "what"),
+            registry=self.registry,
+        )
+        self._held_back = Counter(
+            "mce_operator_write_wait_seconds",
+            "Time that writes waited for their turn (MCE_OPERATOR_WRITES_PER_SECOND).",
+            registry=self.registry,
+        )
+        ProcessCollector(registry=self.registry)
         self._build = Gauge("mce_build_info", "Always 1.", ("component", "version"), registry=self.registry)
         self._build.labels("operator", version("mce")).set(1)
         self.registry.register(self)
@@ -44,6 +56,17 @@ class Metrics(Collector):
         Gauge(
             "mce_operator_queue_waiting", "Endpoints with a timed re-check or back-off.", registry=self.registry
         ).set_function(waiting)
+
+    def watch_leadership(self, is_leading: Callable[[], float], watch_silence: Callable[[], float]) -> None:
+        """Publishes whether this operator leads, and how well it hears."""
+        Gauge(
+            "mce_operator_leader", "Whether this operator leads (1) or stands by (0).", registry=self.registry
+        ).set_function(is_leading)
+        Gauge(
+            "mce_operator_watch_silence_seconds",
+            "Time since the most neglected watch was last asked for.",
+            registry=self.registry,
+        ).set_function(watch_silence)
 
     def watch_usage(self, read: Callable[[], Iterable[Usage]]) -> None:
         """Publishes CPU and memory of the containers."""
@@ -58,6 +81,14 @@ class Metrics(Collector):
         """The API server took a write."""
         self._writes.labels(kind, verb).inc()
 
+    def healed(self, kind: str, what: str) -> None:
+        """One of our objects is as it should be again."""
+        self._drifts.labels(kind, what).inc()
+
+    def held_back(self, seconds: float) -> None:
+        """A write had to wait."""
+        self._held_back.inc(seconds)
+
     def endpoint_is(self, key: Key, status: Status) -> None:
         """An endpoint's status as of now."""
         self._statuses[key] = status
@@ -65,6 +96,10 @@ class Metrics(Collector):
     def endpoint_gone(self, key: Key) -> None:
         """An endpoint is gone, and its series with it."""
         self._statuses.pop(key, None)
+
+    def no_endpoints(self) -> None:
+        """This operator leads no more: what it knew of endpoints is its successor's to tell."""
+        self._statuses.clear()
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""

@@ -18,17 +18,19 @@ def observe(cache: Cache, key: Key) -> Observed | None:
     if document is None:
         return None
     children = {
-        kind: observed.child(kind, live, live[caches.OWNED])
+        kind: observed.child(kind, live, live[caches.OWNED], live[caches.OTHERS])
         for kind in caches.CHILD_KINDS
         if (live := cache.get(kind, key)) is not None
     }
     deployment = cache.get("Deployment", key)
+    autoscaler = cache.get("HorizontalPodAutoscaler", key)
     return Observed(
         key=key,
         document=document,
         children=children,
         rollout=observed.rollout(deployment) if deployment else None,
         pods=observed.pods(cache.pods(key)),
+        autoscaler=observed.autoscaler(autoscaler) if autoscaler else None,
     )
 
 
@@ -71,7 +73,7 @@ async def _stranger(api: KubeApi, cache: Cache, kind: str, key: Key) -> Child | 
         if error.is_not_found:
             return None
         raise
-    found = observed.child(kind, raw, caches.owned_fields(raw))
+    found = observed.child(kind, raw, caches.owned_fields(raw), caches.others_fields(raw))
     if found.is_managed:
         cache.put(kind, raw)
     return found

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from mce_api import names
+from mce_api.status import AutoscalingStatus, Status
 from mce_operator.fleet import Fleet
 from mce_operator.key import Key
 
@@ -32,6 +35,8 @@ class Child:
     """Hash of what was last applied."""
     owned: str
     """The fields that are ours (see `ownership`)."""
+    others: str = "[]"
+    """The fields that are other managers' (see `drift`)."""
     is_deleting: bool
 
 
@@ -42,6 +47,10 @@ class TargetReport:
     state: str
     cause: str
     """Why it is not healthy; a word of the router's closed list."""
+    text: str = ""
+    """The same for people."""
+    listens_on: tuple[int, ...] = ()
+    """Ports on which the container's user listens, if the router can tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +71,31 @@ class RouterReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """What this operator has seen and done to scale an endpoint, since its own start."""
+
+    decided: AutoscalingStatus | None
+    """The last change of replicas."""
+    latest: AutoscalingStatus | None
+    """What the newest figures ask for; its number of replicas is not set."""
+    blind: str
+    """The metric that has had no figures for a while, or empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Autoscaler:
+    """The HorizontalPodAutoscaler's own account."""
+
+    desired: int
+    utilization: Mapping[str, int]
+    """CPU in percent of the request, on average, by Kubernetes name of the container."""
+    last_scale_time: str | None
+    failure: str
+    """Why it has no figures, in its own word; empty if it has."""
+    failing_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
     """The Deployment's own account of its pods."""
 
@@ -75,6 +109,12 @@ class Rollout:
     """Message of the Progressing condition if the deadline is over, else empty."""
     replica_failure: str
     """Why no pod could be made, else empty."""
+    is_settled: bool = False
+    """Whether the present template has once been on all pods, and all of them available (bake time included).
+
+    Kubernetes keeps that in the Progressing condition until the template changes, whatever befalls the pods later. For
+    a moment after a change it is still said of the template before; `replicas` and `updated` differ then.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +125,17 @@ class Termination:
     reason: str
     message: str
     ran_seconds: float
+    finished: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """How a pod was lost that nobody had asked to go."""
+
+    reason: str
+    """The kubelet's word (`Evicted`, `OutOfcpu`), or that of the pod's DisruptionTarget condition."""
+    message: str
+    at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,13 +164,19 @@ class Pod:
     is_ready: bool
     ready_changed: datetime | None
     """Since when that is so."""
+    replica_set: str
+    """Name of the ReplicaSet that it belongs to."""
     ip: str
     """Where its router listens; empty before the pod has a network."""
     is_deleting: bool
+    """Whether it is on its way out, or finished."""
+    is_finished: bool
+    """Whether all its containers have ended for good; no Service sends to it, and nobody need delete it."""
     unschedulable: str
     """What the scheduler says, if it found no place."""
     containers: Mapping[str, ContainerState]
     """By Kubernetes name, the router included; empty before the kubelet has taken the pod."""
+    lost: Loss | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,8 +192,13 @@ class Observed:
     pods: tuple[Pod, ...] = ()
     routers: Mapping[str, RouterReport] = field(default_factory=dict)
     """By pod name; only of pods that somebody has asked about, and that answered."""
+    autoscaler: Autoscaler | None = None
+    scaling: Scaling | None = None
+    """None: this operator does not scale it, or has not looked yet."""
     fleet: Fleet | None = None
     """Only while an in-place change is under way."""
+    refusal: str = ""
+    """Why the API server has refused a step of that change."""
 
     @property
     def uid(self) -> str:
@@ -153,12 +215,20 @@ class Observed:
         """Whether the endpoint is on its way out."""
         return bool(self.document["metadata"].get("deletionTimestamp"))
 
+    @property
+    def told(self) -> Status:
+        """The status as last written; one that somebody else has spoilt counts as none."""
+        try:
+            return Status.model_validate(self.document.get("status") or {})
+        except ValidationError:
+            return Status()
+
     def pods_of(self, template: str) -> tuple[Pod, ...]:
         """The pods of one generation that are there to stay."""
         return tuple(pod for pod in self.pods if pod.template == template and not pod.is_deleting)
 
 
-def child(kind: str, raw: Raw, owned: str) -> Child:
+def child(kind: str, raw: Raw, owned: str, others: str) -> Child:
     """A child out of its object."""
     metadata = raw["metadata"]
     controllers = [ref for ref in metadata.get("ownerReferences") or () if ref.get("controller")]
@@ -174,6 +244,7 @@ def child(kind: str, raw: Raw, owned: str) -> Child:
         annotations=metadata.get("annotations") or {},
         hash=(metadata.get("annotations") or {}).get(names.HASH_ANNOTATION, ""),
         owned=owned,
+        others=others,
         is_deleting=bool(metadata.get("deletionTimestamp")),
     )
 
@@ -185,14 +256,36 @@ def rollout(raw: Raw) -> Rollout:
     progressing = conditions.get("Progressing", {})
     late = progressing.get("status") == "False" and progressing.get("reason") == "ProgressDeadlineExceeded"
     failure = conditions.get("ReplicaFailure", {})
+    replicas, updated = status.get("replicas", 0), status.get("updatedReplicas", 0)
     return Rollout(
         is_current=status.get("observedGeneration", 0) >= raw["metadata"].get("generation", 0),
-        replicas=status.get("replicas", 0),
-        updated=status.get("updatedReplicas", 0),
+        replicas=replicas,
+        updated=updated,
         ready=status.get("readyReplicas", 0),
         available=status.get("availableReplicas", 0),
         deadline_exceeded=progressing.get("message", "") if late else "",
         replica_failure=failure.get("message", "") if failure.get("status") == "True" else "",
+        is_settled=progressing.get("reason") == "NewReplicaSetAvailable" and replicas == updated,
+    )
+
+
+def autoscaler(raw: Raw) -> Autoscaler:
+    """The numbers and conditions in a HorizontalPodAutoscaler's status."""
+    status = raw.get("status") or {}
+    conditions = {one["type"]: one for one in status.get("conditions") or ()}
+    active = conditions.get("ScalingActive", {})
+    failing = active.get("status") == "False"
+    metrics = [one.get("containerResource") or {} for one in status.get("currentMetrics") or ()]
+    return Autoscaler(
+        desired=status.get("desiredReplicas", 0),
+        utilization={
+            one["container"]: one["current"]["averageUtilization"]
+            for one in metrics
+            if "averageUtilization" in (one.get("current") or {})
+        },
+        last_scale_time=status.get("lastScaleTime"),
+        failure=active.get("reason", "") if failing else "",
+        failing_since=_moment(active.get("lastTransitionTime")) if failing else None,
     )
 
 
@@ -202,7 +295,9 @@ def pod(raw: Raw) -> Pod:
     conditions = {one["type"]: one for one in status.get("conditions") or ()}
     scheduled = conditions.get("PodScheduled", {})
     ready = conditions.get("Ready", {})
+    owners = [one["name"] for one in metadata.get("ownerReferences") or () if one.get("kind") == "ReplicaSet"]
     unplaced = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+    finished = status.get("phase") in {"Failed", "Succeeded"}
     statuses = (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
     return Pod(
         name=metadata["name"],
@@ -210,10 +305,33 @@ def pod(raw: Raw) -> Pod:
         template=(metadata.get("annotations") or {}).get(names.HASH_ANNOTATION, ""),
         is_ready=ready.get("status") == "True",
         ready_changed=_moment(ready.get("lastTransitionTime")),
+        replica_set=next(iter(owners), ""),
         ip=status.get("podIP", ""),
-        is_deleting=bool(metadata.get("deletionTimestamp")) or status.get("phase") in {"Failed", "Succeeded"},
+        is_deleting=bool(metadata.get("deletionTimestamp")) or finished,
+        is_finished=finished,
         unschedulable=scheduled.get("message", "") if unplaced else "",
         containers={one["name"]: _container(one) for one in statuses},
+        lost=_loss(raw, conditions),
+    )
+
+
+def _loss(raw: Raw, conditions: Mapping[str, Raw]) -> Loss | None:
+    status, target = raw.get("status") or {}, conditions.get("DisruptionTarget", {})
+    target = target if target.get("status") == "True" else {}
+    # A pod that was only deleted may fail too, by how its containers end: then it gives no reason.
+    has_failed = status.get("phase") == "Failed" and status.get("reason")
+    if not has_failed and not (target and raw["metadata"].get("deletionTimestamp")):
+        return None
+    states = (
+        (one.get("state") or {}).get("terminated") or {}
+        for one in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
+    )
+    ends = [_moment(target.get("lastTransitionTime")), *(_moment(state.get("finishedAt")) for state in states)]
+    known = [end for end in ends if end is not None]
+    return Loss(
+        reason=status.get("reason") or target.get("reason", ""),
+        message=status.get("message") or target.get("message", ""),
+        at=max(known) if known else _moment(raw["metadata"].get("creationTimestamp")),
     )
 
 
@@ -240,6 +358,7 @@ def _termination(raw: Raw) -> Termination:
         reason=raw.get("reason", ""),
         message=raw.get("message", ""),
         ran_seconds=(finished - started).total_seconds() if started and finished else 0.0,
+        finished=finished,
     )
 
 

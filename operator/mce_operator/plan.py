@@ -1,14 +1,26 @@
 """What should exist, and what has to be written for it. Pure: (wanted, observed) to `Plan`, no clock, no I/O."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 
 from mce_api import names
 from mce_operator import ownership
+from mce_operator.additions import additions
 from mce_operator.observed import Child, Observed
+from mce_operator.ownership import Path
 from mce_operator.resources.meta import K8sObject
 
 _OUR_KIND = f"{names.KIND}.{names.GROUP}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """What others have added to one of our objects."""
+
+    live: Child
+    paths: Mapping[Path, str]
+    """The manager who did, by field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,12 +30,18 @@ class Plan:
     is_applied: bool = False
     """Whether the live Deployment is the wanted one already."""
     applies: tuple[K8sObject, ...] = ()
+    cuts: tuple[Cut, ...] = ()
     orphans: tuple[Child, ...] = ()
     """Children of an endpoint that had this name before: deleted; the pass is repeated when they are gone."""
     superfluous: tuple[Child, ...] = ()
     """Children that the endpoint no longer wants: deleted."""
     taken: tuple[Child, ...] = ()
     """Objects that are somebody else's; while there is one, nothing is written."""
+
+    def without(self, kinds: AbstractSet[str]) -> "Plan":
+        """The plan that leaves objects of these kinds as they are."""
+        applies = tuple(built for built in self.applies if built["kind"] not in kinds)
+        return replace(self, applies=applies, cuts=tuple(cut for cut in self.cuts if cut.live.kind not in kinds))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +53,8 @@ class Failure:
     message: str
     is_terminating: bool
     """The namespace is going away: no use to try again."""
+    is_outage: bool = False
+    """The API server or the way to it is at fault, and not the object."""
 
 
 def plan(wanted: Sequence[K8sObject], observed: Observed) -> Plan:
@@ -56,7 +76,16 @@ def plan(wanted: Sequence[K8sObject], observed: Observed) -> Plan:
     applies = tuple(
         built for built in wanted if built["kind"] not in gone and _differs(built, observed.children.get(built["kind"]))
     )
-    return Plan(is_applied=applied, applies=applies, orphans=orphans, superfluous=superfluous)
+    cuts = tuple(cut for built in wanted if built["kind"] not in gone if (cut := _cut(built, observed)))
+    return Plan(is_applied=applied, applies=applies, cuts=cuts, orphans=orphans, superfluous=superfluous)
+
+
+def _cut(built: K8sObject, observed: Observed) -> Cut | None:
+    live = observed.children.get(built["kind"])
+    if live is None or live.is_deleting:
+        return None
+    paths = additions(built, live.others)
+    return Cut(live=live, paths=paths) if paths else None
 
 
 def creations(plan_: Plan, observed: Observed) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from mce_operator.key import Key
 
 JITTER: Final = 0.2
 """Share of a back-off that is random, so that keys which failed together do not come back together."""
+_FIRST_IN_A_ROW: Final = 8
+"""Runs of what somebody has just asked for, for one of the rest: neither keeps the other waiting for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,21 +38,28 @@ class Schedule:
     """Which key may run when. Every method takes the time, in seconds of any monotonic clock."""
 
     backoff: Backoff
+    _first: dict[Key, None] = field(default_factory=dict)
+    """Waiting for a worker, oldest first: what somebody has just asked for."""
     _ready: dict[Key, None] = field(default_factory=dict)
-    """Waiting for a worker, oldest first."""
+    """Waiting for a worker, oldest first: everything else."""
+    _in_a_row: int = 0
+    """Runs out of `_first` since the last one out of `_ready`."""
     _running: dict[Key, float] = field(default_factory=dict)
-    _again: set[Key] = field(default_factory=set)
-    """Running, and wanted once more after that."""
+    _again: dict[Key, bool] = field(default_factory=dict)
+    """Running, and wanted once more after that; whether among the first."""
     _due: dict[Key, float] = field(default_factory=dict)
     _heap: list[tuple[float, Key]] = field(default_factory=list)
     """The same as `_due` by time; an entry that `_due` contradicts is void."""
     _failures: dict[Key, int] = field(default_factory=dict)
 
-    def add(self, key: Key) -> None:
-        """Wants a run of `key` as soon as possible."""
+    def add(self, key: Key, *, first: bool = False) -> None:
+        """Wants a run of `key` as soon as possible; `first`: before those of which nobody has asked for anything."""
         if key in self._running:
-            self._again.add(key)
-        else:
+            self._again[key] = first or self._again.get(key, False)
+        elif first:
+            self._ready.pop(key, None)
+            self._first.setdefault(key)
+        elif key not in self._first:
             self._ready.setdefault(key)
 
     def add_at(self, key: Key, due: float) -> None:
@@ -62,16 +71,26 @@ class Schedule:
     def take(self, now: float) -> Key | None:
         """The next key to run, or None if nothing may run now. Whoever takes it says `done` or `failed`."""
         while self._heap and self._heap[0][0] <= now:
-            due, key = heapq.heappop(self._heap)
-            if self._due.get(key) == due:
-                del self._due[key]
-                self.add(key)
-        if not self._ready:
+            due, ripe = heapq.heappop(self._heap)
+            if self._due.get(ripe) == due:
+                del self._due[ripe]
+                self.add(ripe)
+        key = self._pick()
+        if key is None:
             return None
-        key = next(iter(self._ready))
-        del self._ready[key]
         self._due.pop(key, None)  # the run decides anew when to look again
         self._running[key] = now
+        return key
+
+    def _pick(self) -> Key | None:
+        """One of the first, but no more than a few in a row while others wait too."""
+        takes_first = self._first and (not self._ready or self._in_a_row < _FIRST_IN_A_ROW)
+        waiting = self._first if takes_first else self._ready
+        if not waiting:
+            return None
+        self._in_a_row = self._in_a_row + 1 if takes_first else 0
+        key = next(iter(waiting))
+        del waiting[key]
         return key
 
     def done(self, key: Key) -> None:
@@ -89,9 +108,9 @@ class Schedule:
 
     def _end(self, key: Key) -> None:
         del self._running[key]
-        if key in self._again:
-            self._again.discard(key)
-            self._ready[key] = None
+        first = self._again.pop(key, None)
+        if first is not None:
+            self.add(key, first=first)
 
     def next_due(self) -> float | None:
         """When the next timed wish falls due."""
@@ -102,7 +121,7 @@ class Schedule:
     @property
     def depth(self) -> int:
         """Keys that wait for a worker."""
-        return len(self._ready)
+        return len(self._first) + len(self._ready)
 
     @property
     def waiting(self) -> int:
@@ -127,21 +146,35 @@ class WorkQueue:
         self._monotonic = monotonic
         self._wake = asyncio.Event()
         self._is_closed = False
+        self._is_paused = False
 
-    def add(self, key: Key) -> None:
+    def pause(self) -> None:
+        """Hands out no key and forgets new wishes, until `resume`; whoever resumes wants a run of every key."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """Ends `pause`."""
+        self._is_paused = False
+        self._wake.set()
+
+    def add(self, key: Key, *, first: bool = False) -> None:
         """See `Schedule.add`."""
-        self._schedule.add(key)
+        if self._is_paused:
+            return
+        self._schedule.add(key, first=first)
         self._wake.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
         """A run of `key` that many seconds from now, or sooner if something else wants it."""
+        if self._is_paused:
+            return
         self._schedule.add_at(key, self._monotonic() + seconds)
         self._wake.set()
 
     async def get(self) -> Key:
         """Waits for a key that may run."""
         while (key := self._next()) is None:
-            await self._sleep(None if self._is_closed else self._schedule.next_due())
+            await self._sleep(None if self._is_idle else self._schedule.next_due())
         if self._schedule.depth:
             self._wake.set()  # another worker may be asleep
         return key
@@ -159,7 +192,11 @@ class WorkQueue:
             alarm.cancel()
 
     def _next(self) -> Key | None:
-        return None if self._is_closed else self._schedule.take(self._monotonic())
+        return None if self._is_idle else self._schedule.take(self._monotonic())
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._is_closed or self._is_paused
 
     def done(self, key: Key) -> None:
         """See `Schedule.done`."""

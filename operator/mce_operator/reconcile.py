@@ -10,18 +10,20 @@ from mce_api import validation
 from mce_api.endpoint import MultiContainerEndpoint
 from mce_api.status import Status
 from mce_kit.kube import ApiError, KubeApi
+from mce_operator import newness, resize
 from mce_operator import plan as plans
-from mce_operator import resize
 from mce_operator import status as statuses
 from mce_operator.apply import Writer
 from mce_operator.cache import Cache
 from mce_operator.decisions import Decisions, decide, to_ask
 from mce_operator.desired import desired
 from mce_operator.events import Recorder
+from mce_operator.healing import Healing
 from mce_operator.key import Key
 from mce_operator.metrics import Metrics
 from mce_operator.observe import observe, with_fleet, with_strangers
-from mce_operator.observed import Observed
+from mce_operator.observed import Observed, Scaling
+from mce_operator.plan import Plan
 from mce_operator.resources.router import Setup
 from mce_operator.routers import Routers
 from mce_operator.status import Situation
@@ -38,6 +40,9 @@ class Outcome:
     """False: try again, with back-off."""
     look_again_seconds: float | None = None
 
+
+OUTAGE_SECONDS: Final = 10
+"""Longest pause after a failure of the API server or of the way to it: what had backed off is done soon after."""
 
 DONE: Final = Outcome(is_settled=True)
 
@@ -56,6 +61,7 @@ class Reconciler:
         routers: Routers,
         setup: Setup,
         utc: Callable[[], datetime],
+        scaling: Callable[[Key], Scaling | None] = lambda _: None,
     ) -> None:
         self._api = api
         self._cache = cache
@@ -65,6 +71,10 @@ class Reconciler:
         self._routers = routers
         self._setup = setup
         self._utc = utc
+        self._healing = Healing(api, cache, recorder, metrics, utc)
+        self._scaling = scaling
+        self._said: dict[Key, datetime] = {}
+        """When each status was last written. A new process does not know, and writes the first news at once."""
 
     async def reconcile(self, key: Key) -> Outcome:
         """Brings one endpoint closer to what its spec says, and its status to what is.
@@ -75,66 +85,101 @@ class Reconciler:
         observed = observe(self._cache, key)
         if observed is None:
             self._metrics.endpoint_gone(key)
+            self._healing.forget(key)
+            self._said.pop(key, None)
             return DONE
         if observed.is_deleting:
-            await self._publish(observed, statuses.deleting(observed, self._utc()))
-            return DONE
+            later = await self._publish(observed, statuses.deleting(observed, self._utc()))
+            return Outcome(is_settled=True, look_again_seconds=later)
         try:
             endpoint = validation.endpoint(observed.document)
         except validation.InvalidEndpoint as error:
-            await self._publish(observed, statuses.invalid(observed, error.violations, self._utc()))
-            return DONE
+            later = await self._publish(observed, statuses.invalid(observed, error.violations, self._utc()))
+            return Outcome(is_settled=True, look_again_seconds=later)
         return await self._pursue(endpoint, observed)
 
     async def _pursue(self, endpoint: MultiContainerEndpoint, observed: Observed) -> Outcome:
-        if asked := to_ask(observed, self._utc()):
+        observed = replace(observed, scaling=self._scaling(observed.key))
+        if asked := to_ask(endpoint, observed, self._utc()):
             observed = replace(observed, routers=await self._routers.ask(asked))
         if resize.is_under_way(observed):
-            observed = await with_fleet(self._api, observed)
-        decisions = await self._resized(decide(endpoint, observed, self._setup, self._utc()), observed)
-        observed = resize.recast(observed, decisions.resizing)
-        wanted = desired(endpoint, decisions)
-        plan = plans.plan(wanted, observed)
+            observed = await self._resized(endpoint, await with_fleet(self._api, observed))
+        decisions, plan = self._think(endpoint, observed)
         if created := plans.creations(plan, observed):
             observed = await with_strangers(self._api, self._cache, observed, created)
-            plan = plans.plan(wanted, observed)
-        failures = await self._writer.carry_out(plan, observed)
+            decisions, plan = self._think(endpoint, observed)
+        treatment = self._healing.admit(plan, observed)
+        failures = await self._writer.carry_out(treatment.plan, observed)
+        await self._healing.report(treatment, observed)
+        if treatment.refused.kinds and not failures:
+            # Somebody writes against us: the status waits, too, or it would follow every one of those writes.
+            return Outcome(is_settled=True, look_again_seconds=treatment.refused.seconds)
+        is_settled = not (failures or plan.orphans)
+        if plan.applies and is_settled:  # the status tells of what is there now, so that it need not be written again
+            now_there = observe(self._cache, observed.key)
+            if now_there and (now_there.uid, now_there.generation) == (observed.uid, observed.generation):
+                observed = replace(now_there, routers=observed.routers)
+                decisions, plan = self._think(endpoint, observed)
         now = self._utc()
+        revision = decisions.revision
         situation = Situation(
-            endpoint=endpoint,
+            endpoint=revision.endpoint,
             observed=observed,
             decisions=decisions,
             plan=plan,
-            verdict=verdict(endpoint, observed, decisions.revision.template, self._setup.image, now),
+            verdict=verdict(
+                revision.endpoint,
+                resize.recast(observed, decisions.resizing),
+                revision.template,
+                revision.setup.image,
+                now,
+            ),
             failures=failures,
         )
-        await self._publish(observed, statuses.status(situation, now))
+        later = await self._publish(observed, statuses.status(situation, now))
         for failure in failures:
             _log.warning("write refused", extra={"endpoint": "/".join(observed.key), "failure": failure.message})
         hopeless = any(failure.is_terminating for failure in failures)
-        return Outcome(
-            is_settled=hopeless or not (failures or plan.orphans),
-            look_again_seconds=statuses.look_again(situation, now),
-        )
+        look_again = _sooner(statuses.look_again(situation, now), later)
+        if any(failure.is_outage for failure in failures):
+            look_again = _sooner(look_again, OUTAGE_SECONDS)
+        return Outcome(is_settled=hopeless or is_settled, look_again_seconds=look_again)
 
-    async def _resized(self, decisions: Decisions, observed: Observed) -> Decisions:
-        """`decisions` after their patches; if one is refused, those without an in-place change."""
+    async def _resized(self, endpoint: MultiContainerEndpoint, observed: Observed) -> Observed:
+        """`observed` after the next step of its in-place change; a step that is refused is what the rest learns."""
+        decisions, _ = self._think(endpoint, observed)
         refusal = await self._writer.patch(decisions.resizing.patches, observed)
         if not refusal:
-            return decisions
-        instead = resize.refused(decisions.revision.deployment, observed, refusal)
-        for patch in instead.patches:  # each as far as it goes
+            return observed
+        observed = replace(observed, refusal=refusal)
+        decisions, _ = self._think(endpoint, observed)
+        for patch in decisions.resizing.patches:  # each as far as it goes
             await self._writer.patch((patch,), observed)
-        return replace(decisions, resizing=instead)
+        return observed
 
-    async def _publish(self, observed: Observed, status: Status) -> None:
-        """Writes the status if it says anything new, and an Event if it says something else."""
+    def _think(self, endpoint: MultiContainerEndpoint, observed: Observed) -> tuple[Decisions, Plan]:
+        decisions = decide(endpoint, observed, self._setup, self._utc())
+        return decisions, plans.plan(desired(decisions.revision.endpoint, decisions, self._setup), observed)
+
+    async def _publish(self, observed: Observed, status: Status) -> float | None:
+        """Writes the status if it says anything new, and an Event if it says something else.
+
+        Returns:
+            After how many seconds that is to be done, if it is not to be done now.
+        """
         self._metrics.endpoint_is(observed.key, status)
-        wanted = statuses.document(status)
-        if wanted == observed.document.get("status"):
-            return
-        if not await self._writer.status(observed, wanted):
-            return
+        wanted, before = statuses.document(status), observed.document.get("status") or {}
+        if wanted == before:
+            return None
+        last, now = self._said.get(observed.key), self._utc()
+        if pause := newness.seconds_to_wait(before, wanted, (now - last).total_seconds() if last else None):
+            return pause
+        if await self._writer.status(observed, wanted):
+            self._said[observed.key] = now
+            await self._tell(observed, status)
+        return None
+
+    async def _tell(self, observed: Observed, status: Status) -> None:
         event = self._recorder.transition(observed, status)
         if event is None:
             return
@@ -143,6 +188,10 @@ class Reconciler:
             extra={"endpoint": "/".join(observed.key), "state": status.state, "reason": status.reason},
         )
         try:
-            await self._api.create_event(event)
+            await self._writer.event(event)
         except ApiError as error:
             _log.warning("event not posted", extra={"endpoint": "/".join(observed.key), "error": str(error)})
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return min((seconds for seconds in (one, other) if seconds is not None), default=None)

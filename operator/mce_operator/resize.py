@@ -125,11 +125,6 @@ def resizing(wanted: K8sObject, observed: Observed, now: datetime, *, steps: boo
     return _as(wanted, begun, total=len(observed.pods))
 
 
-def refused(wanted: K8sObject, observed: Observed, message: str) -> Resizing:
-    """What to do instead when the API server refuses one of the patches."""
-    return _retreat(wanted, _target(wanted), observed, _NAMED_POD.sub("", message))
-
-
 def account(observed: Observed) -> Account | None:
     """What our own Deployment says of itself; None if there is none, or it says nothing that can be trusted."""
     deployment = observed.children.get("Deployment")
@@ -151,10 +146,13 @@ def recast(observed: Observed, change: Resizing) -> Observed:
     return replace(observed, pods=tuple(replace(pod, template=change.account.hash) for pod in observed.pods))
 
 
-def told(change: Resizing) -> RolloutStatus | None:
-    """The line of the status, where there is something to say that an ordinary rollout does not."""
+def told(change: Resizing, ordinary: RolloutStatus | None) -> RolloutStatus | None:
+    """The line of the status: `ordinary`, what a rollout has to say, unless the change goes or went in place."""
+    if ordinary is None or ordinary.method == "Rollback":
+        return ordinary
     if change.account.method is Method.ROLLOUT:
-        return RolloutStatus(method="Rollout", message=change.message) if change.message else None
+        message = "; ".join(part for part in (ordinary.message, change.message) if part)
+        return ordinary.model_copy(update={"message": message[:1024]})
     return RolloutStatus(method="InPlace", updated=change.done, total=change.total, message=change.message)
 
 
@@ -188,7 +186,7 @@ def _as(wanted: K8sObject, said: Account, **more: Any) -> Resizing:
     annotations = {
         key: text for key, text in wanted["metadata"].get("annotations", {}).items() if key != names.HASH_ANNOTATION
     }
-    annotations[names.TEMPLATE_ANNOTATION] = _dumped(said)
+    annotations[names.CHANGE_ANNOTATION] = _dumped(said)
     spec = {**wanted["spec"], "paused": True} if said.method is Method.RESIZING else wanted["spec"]
     made = {**wanted, "metadata": {**wanted["metadata"], "annotations": annotations}, "spec": spec}
     return Resizing(deployment=meta.hashed(made), account=said, **more)
@@ -212,7 +210,7 @@ def _dumped(said: Account) -> str:
 
 def _parsed(deployment: Child) -> Account | None:
     try:
-        stored = json.loads(deployment.annotations.get(names.TEMPLATE_ANNOTATION, ""))
+        stored = json.loads(deployment.annotations.get(names.CHANGE_ANNOTATION, ""))
         return Account(
             hash=str(stored["hash"]),
             shape=str(stored["shape"]),
@@ -280,7 +278,8 @@ def _go_on(change: _Change) -> Resizing:
     if obstacle := _lost(live, target):
         return _retreat(change.wanted, target, observed, obstacle)
     said = replace(target, method=Method.RESIZING, since=live.since)
-    now = _as(change.wanted, said, total=len(observed.fleet.pods) if observed.fleet else 0)
+    pods = observed.fleet.pods if observed.fleet else [pod for pod in observed.pods if not pod.is_deleting]
+    now = _as(change.wanted, said, total=len(pods))
     if observed.fleet is None or observed.children["Deployment"].hash != _hash(now.deployment):
         return now  # it is to be changed to something else by now
     return _step(now, change, observed.fleet)
@@ -314,6 +313,8 @@ def _step(now: Resizing, change: _Change, fleet: Fleet) -> Resizing:
 
 def _failed(change: _Change, fleet: Fleet) -> str:
     """Why it does not go in place after all; empty: it may still."""
+    if change.observed.refusal:
+        return _NAMED_POD.sub("", change.observed.refusal)
     if len(fleet.replica_sets) != 1:
         return "the pods were not all of one ReplicaSet"
     if any(one.template == change.target.hash and not one.matches for one in fleet.replica_sets):

@@ -1,21 +1,44 @@
-"""Which generation the pods run. Pure: from what is wanted and what is observed to one `Revision`."""
+"""Which generation the pods run, and why. Pure: from what is wanted and what is observed to one `Revision`."""
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from mce_api import names
 from mce_api.endpoint import MultiContainerEndpoint
+from mce_api.status import RolloutStatus, Why
+from mce_operator import guard, pace, record, symptoms
+from mce_operator import history as histories
+from mce_operator.history import LONGEST_MESSAGE, History, Rejection
 from mce_operator.observed import Observed
-from mce_operator.resources.deployment import deployment
+from mce_operator.pace import Pace
+from mce_operator.resources import pod
+from mce_operator.resources.deployment import budget_seconds, deployment, replicas
 from mce_operator.resources.meta import K8sObject
 from mce_operator.resources.router import Setup
+from mce_operator.verdict import verdict
+
+_NO_RECORD: Final = "no good generation is recorded to go back to"
+_BAD_RECORD: Final = "the record of the last good generation cannot be used, so there is no way back"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """The Deployment that there should be."""
+    """The Deployment that there should be, and what it was made from."""
 
+    endpoint: MultiContainerEndpoint
+    """The newest spec; after a rollback with the containers of the last good one, which are what runs."""
+    setup: Setup
+    """Of its routers."""
     deployment: K8sObject
+    rejection: Rejection | None = None
+    """Why the newest generation is not what runs; None: it is."""
+    no_way_back: str = ""
+    """Why a failed generation stays; empty: it has not failed, or there is a way back."""
+    note: str = ""
+    """What somebody should know before it fails."""
+    look_again: datetime | None = None
+    """When to decide anew though nothing happens."""
 
     @property
     def template(self) -> str:
@@ -23,6 +46,149 @@ class Revision:
         return str(self.deployment["spec"]["template"]["metadata"]["annotations"][names.HASH_ANNOTATION])
 
 
-def revision(endpoint: MultiContainerEndpoint, observed: Observed, setup: Setup, now: datetime) -> Revision:  # noqa: ARG001
-    """The revision for a valid endpoint."""
-    return Revision(deployment=deployment(endpoint, setup))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Build:
+    """A pod template with what it was built from."""
+
+    endpoint: MultiContainerEndpoint
+    setup: Setup
+    template: K8sObject
+
+    @property
+    def hash(self) -> str:
+        return str(self.template["metadata"]["annotations"][names.HASH_ANNOTATION])
+
+
+def revision(endpoint: MultiContainerEndpoint, observed: Observed, setup: Setup, now: datetime) -> Revision:
+    """The revision for a valid endpoint: the newest one, or the last good one while the newest is rejected."""
+    newest, past = _build(endpoint, setup), histories.of(observed)
+    if past is None or not endpoint.spec.rollout.auto_rollback:
+        return _forward(newest, past, observed, now)
+    if past.rejection is not None and past.rejection.template == newest.hash:
+        rejection, good = past.rejection, past.record
+    else:
+        found = _failure(newest, past, observed, now)
+        if found is None:
+            return _forward(newest, past, observed, now)
+        rejection, good = found, past.good
+    restored = record.restored(endpoint, setup, good)
+    if restored is None:
+        return _forward(newest, past, observed, now, no_way_back=_BAD_RECORD if good else _NO_RECORD)
+    back = _build(*restored)
+    if back.hash == newest.hash:
+        return _forward(newest, past, observed, now, no_way_back=_NO_RECORD)
+    kept = History(template=back.hash, record=good, rejection=rejection)
+    return Revision(
+        endpoint=back.endpoint,
+        setup=back.setup,
+        deployment=deployment(back.endpoint, back.template, pace.back(endpoint.spec), kept.annotations()),
+        rejection=rejection,
+    )
+
+
+def is_late(observed: Observed, template: str) -> bool:
+    """Whether the deadline of the pods of this very template is over.
+
+    For a moment after a change of templates a Deployment may still have the verdict on the one before. It names the
+    ReplicaSet that it is about, and so do the pods.
+    """
+    rollout = observed.rollout
+    if rollout is None or not rollout.is_current or not rollout.deadline_exceeded:
+        return False
+    others = {one.replica_set for one in observed.pods if one.template != template and one.replica_set}
+    return not any(f'"{name}"' in rollout.deadline_exceeded for name in others)
+
+
+def progress(observed: Observed, chosen: Revision, now: datetime) -> RolloutStatus | None:
+    """How far it is; None while there is no Deployment."""
+    rollout, spec = observed.rollout, chosen.endpoint.spec
+    if rollout is None:
+        return None
+    total = replicas(spec)
+    live = observed.children.get("Deployment")
+    is_applied = live is not None and live.annotations.get(names.TEMPLATE_ANNOTATION) == chosen.template
+    updated = min(rollout.updated, total) if is_applied and rollout.is_current else 0
+    if chosen.rejection is not None:
+        message = f"generation {chosen.rejection.generation} was rejected: {chosen.rejection.why}"
+        return RolloutStatus(method="Rollback", updated=updated, total=total, message=message)
+    ends = () if rollout.is_settled else pace.baking(spec, observed.pods_of(chosen.template), now)
+    text = f"{spec.rollout.strategy}: {_bake(len(ends), total)} until {ends[-1]:%H:%M:%S} UTC" if ends else ""
+    message = "; ".join(part for part in (text, chosen.note) if part)
+    return RolloutStatus(method="Rollout", updated=updated, total=total, message=message)
+
+
+def _bake(count: int, total: int) -> str:
+    return f"{count} of {total} pods {'bakes' if count == 1 else 'bake'}"
+
+
+def _build(endpoint: MultiContainerEndpoint, setup: Setup) -> _Build:
+    return _Build(endpoint=endpoint, setup=setup, template=pod.template(endpoint, setup))
+
+
+def _forward(
+    newest: _Build, past: History | None, observed: Observed, now: datetime, *, no_way_back: str = ""
+) -> Revision:
+    spec = newest.endpoint.spec
+    kept = History(
+        template=newest.hash,
+        record=record.dump(newest.endpoint, newest.setup),
+        good=_good(newest, past, observed),
+    )
+    watched = guard.watched(spec, past, observed)
+    ends = pace.baking(spec, observed.pods_of(newest.hash), now) if _is_under_way(observed) else ()
+    return Revision(
+        endpoint=newest.endpoint,
+        setup=newest.setup,
+        deployment=deployment(newest.endpoint, newest.template, _pace(newest, observed, now), kept.annotations()),
+        no_way_back=no_way_back,
+        note="" if kept.record else f"no way back to it: its record is longer than {record.LONGEST} characters",
+        look_again=min((*ends, *([now + guard.PAUSE] if watched else [])), default=None),
+    )
+
+
+def _is_under_way(observed: Observed) -> bool:
+    return observed.rollout is not None and not observed.rollout.is_settled
+
+
+def _pace(newest: _Build, observed: Observed, now: datetime) -> Pace:
+    new = observed.pods_of(newest.hash)
+    old = tuple(one for one in observed.pods if one.template != newest.hash and not one.is_deleting)
+    return pace.forward(newest.endpoint.spec, replicas(newest.endpoint.spec), new, old, now)
+
+
+def _good(newest: _Build, past: History | None, observed: Observed) -> str:
+    """The record of the last good revision, as it is to be kept beside the newest.
+
+    While the template stays it is carried on as it is, so that the end of a rollout is no reason to write. A Deployment
+    without pods has no account of its last template, therefore the record is taken when the last pods are sent away.
+    """
+    if past is None:
+        return ""
+    rollout = observed.rollout
+    has_run = rollout is not None and rollout.is_current and rollout.is_settled and rollout.available > 0
+    is_leaving = past.template != newest.hash or replicas(newest.endpoint.spec) == 0
+    if past.rejection is not None or (is_leaving and has_run):
+        return past.record
+    return past.good
+
+
+def _failure(newest: _Build, past: History, observed: Observed, now: datetime) -> Rejection | None:
+    """Why the newest revision, which is the live one, has failed; None: it has not."""
+    spec = newest.endpoint.spec
+    if past.template != newest.hash or replicas(spec) == 0:
+        return None
+    if is_late(observed, newest.hash):
+        why, message = _cause(newest, observed, now)
+    elif message := guard.failing(spec, guard.watched(spec, past, observed), observed):
+        why = Why.ERROR_RATE
+    else:
+        return None
+    return Rejection(template=newest.hash, generation=observed.generation, why=why, message=message[:LONGEST_MESSAGE])
+
+
+def _cause(newest: _Build, observed: Observed, now: datetime) -> tuple[Why, str]:
+    found = verdict(newest.endpoint, observed, newest.hash, newest.setup.image, now)
+    if found.cause.why in symptoms.FAILURES:
+        return found.cause.why, f"{found.subject}: {found.cause.why}: {found.cause.message}"
+    seconds = budget_seconds(newest.endpoint.spec) + newest.endpoint.spec.rollout.bake_seconds
+    return Why.DEADLINE, f"its rollout made no progress for {seconds} s"

@@ -7,40 +7,79 @@ object deleted while a watch was down.
 import asyncio
 import logging
 import random
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, NoReturn
 
 from mce_api import names
 from mce_kit.kube import ApiError, KubeApi
-from mce_operator.cache import SELECTOR, WATCHED_KINDS, Cache
+from mce_operator.cache import SELECTOR, WATCHED_KINDS, Cache, trimmed
 from mce_operator.queue import WorkQueue
+from mce_operator.watches import Watch
 
 _SPREAD: Final = 0.1
 """Share of the pause over which the keys of a resync are spread."""
+_GAP_SECONDS: Final = 2
+"""Before a list that failed is tried again."""
 
 _log: Final = logging.getLogger(__name__)
 
 
-async def fill(api: KubeApi, cache: Cache, namespaces: tuple[str, ...]) -> None:
-    """Lists everything that is watched; an empty `namespaces` means all.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What the operator serves."""
+
+    namespaces: tuple[str, ...] = ()
+    """Empty: all."""
+    selector: str = ""
+    """A label selector for endpoints; empty: all. What belongs to others is cached, and never looked at."""
+
+
+async def fill(api: KubeApi, cache: Cache, scope: Scope) -> None:
+    """Lists everything that is watched.
 
     Raises:
         ApiError: if a list fails.
     """
-    for namespace in namespaces or (None,):
+    for namespace in scope.namespaces or (None,):
         for kind in WATCHED_KINDS:
-            listing = await api.list(kind, namespace, "" if kind == names.KIND else SELECTOR)
-            cache.replace(kind, namespace, listing.items, listing.resource_version)
+            await fill_kind(api, cache, scope, kind, namespace)
 
 
-async def keep_filled(
-    api: KubeApi, cache: Cache, queue: WorkQueue, namespaces: tuple[str, ...], pause_seconds: float
-) -> NoReturn:
+async def fill_kind(api: KubeApi, cache: Cache, scope: Scope, kind: str, namespace: str | None) -> None:
+    """Lists one kind in one namespace, or in all.
+
+    Raises:
+        ApiError: if the list fails.
+    """
+    selector = scope.selector if kind == names.KIND else SELECTOR
+    listing = await api.list(kind, namespace, selector, partial(trimmed, kind))
+    cache.replace(kind, namespace, listing.items, listing.resource_version)
+
+
+async def fill_gaps(api: KubeApi, cache: Cache, queue: WorkQueue, scope: Scope, gaps: asyncio.Queue[Watch]) -> NoReturn:
+    """Lists again what a watch could not continue, and has every endpoint looked at: one of them may be gone."""
+    while True:
+        gap = await gaps.get()
+        before = set(cache.endpoints())
+        try:
+            await fill_kind(api, cache, scope, gap.kind, gap.namespace)
+        except ApiError as error:
+            _log.warning("list failed, trying again", extra={"watch": str(gap), "error": str(error)})
+            await asyncio.sleep(_GAP_SECONDS)
+            gaps.put_nowait(gap)
+            continue
+        for key in before | set(cache.endpoints()):
+            queue.add(key)
+
+
+async def keep_filled(api: KubeApi, cache: Cache, queue: WorkQueue, scope: Scope, pause_seconds: float) -> NoReturn:
     """Repeats `fill` and then has every endpoint looked at, spread over a while."""
     while True:
         await asyncio.sleep(pause_seconds)
         before = set(cache.endpoints())
         try:
-            await fill(api, cache, namespaces)
+            await fill(api, cache, scope)
         except ApiError as error:
             _log.warning("resync failed", extra={"error": str(error)})
         for key in before | set(cache.endpoints()):

@@ -1,16 +1,29 @@
-"""From the symptoms of all pods to one line per container, and to the one that explains the endpoint. Pure."""
+"""From the symptoms of all pods to one line per container, and to the one that explains the endpoint. Pure.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+A proven cause (`symptoms.OVER_AT`) stays on its container's line until that container has come past it, also while its
+pod is made anew; a newer proven cause of the same container takes its place. Of several containers the one explains the
+endpoint that has had its cause longest: what came later is often only what followed. The memory for this is the stored
+status, so that an operator's restart forgets nothing; a new generation begins anew.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from mce_api import names
-from mce_api.endpoint import Container, MultiContainerEndpoint
+from mce_api.endpoint import MultiContainerEndpoint
 from mce_api.status import ContainerStatus, Why
-from mce_operator import symptoms
-from mce_operator.observed import Observed, Pod
+from mce_operator import scrub, symptoms
+from mce_operator.observed import Loss, Observed, Pod, RouterReport, Termination
 from mce_operator.resources.deployment import replicas
-from mce_operator.symptoms import Symptom
+from mce_operator.symptoms import Neighbours, Subject, Symptom
+
+_LOSS_COUNTS_FOR: Final = timedelta(minutes=5)
+"""For which a lost pod explains that its successor is not up yet. Failed pods stay for days."""
+_ASK_AGAIN: Final = timedelta(seconds=30)
+"""Under availability Any a container that falls silent changes nothing that the API server knows: its router is asked
+so often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,9 +31,10 @@ class Verdict:
     """The containers of the present generation."""
 
     containers: tuple[ContainerStatus, ...]
-    worst: Symptom
+    cause: Symptom
+    """What explains the endpoint; `Why.NONE`: nothing is wrong."""
     subject: str
-    """Whom the worst symptom is about: `container NAME` or `router`."""
+    """Whom it is about: `container NAME`, `router` or `pods`."""
     look_again: datetime | None
 
     @property
@@ -36,22 +50,49 @@ def verdict(
     pods = observed.pods_of(template)
     wanted = replicas(endpoint.spec)
     missing = _missing(observed, wanted - len(pods))
-    containers = endpoint.spec.containers
-    derived = names.container_names([container.name for container in containers])
-    found: list[tuple[str, Symptom]] = [("router", symptoms.of_router(router_image, pod, now)) for pod in pods]
-    lines = []
-    for index, (container, name) in enumerate(zip(containers, derived, strict=True)):
-        ailing = [symptoms.of_model(container, name, index, pod, now) for pod in pods]
-        worst = max([*missing, *ailing], key=lambda symptom: symptom.severity, default=Symptom())
-        found += [(f"container {container.name}", symptom) for symptom in (*ailing, *missing)]
-        lines.append(_line(container, name, pods, wanted, worst))
-    subject, worst = max(found, key=lambda pair: pair[1].severity, default=("", Symptom()))
-    return Verdict(
-        containers=_dated(lines, observed, now),
-        worst=worst,
-        subject=subject,
-        look_again=min((symptom.look_again for _, symptom in found if symptom.look_again), default=None),
-    )
+    lost = _lost(observed, template, now)
+    told = observed.told
+    stored = {line.name: line for line in told.containers} if told.observed_generation == observed.generation else {}
+    derived = names.container_names([container.name for container in endpoint.spec.containers])
+    found, lines = [symptoms.of_router(router_image, pod, now) for pod in pods], []
+    router = _worst(found)
+    reports = [(pod, observed.routers.get(pod.name)) for pod in pods]
+    known = [(pod, report, _neighbours(endpoint, report)) for pod, report in reports]
+    for index, (container, name) in enumerate(zip(endpoint.spec.containers, derived, strict=True)):
+        subject = Subject(spec=container, name=name, index=index)
+        ailing = [symptoms.of_model(subject, pod, report, others, now) for pod, report, others in known]
+        found += ailing
+        worst = _worst([*missing, *ailing])
+        if lost is not None and worst.why in {Why.PENDING, Why.STARTING}:
+            worst = lost
+        line = _line(subject, pods, ailing, wanted, worst)
+        if (before := stored.get(container.name)) is not None:
+            line = _kept(line, worst, before, asked=any(pod.name in observed.routers for pod in pods))
+        lines.append(_dated(line, before, now))
+    moments = [symptom.look_again for symptom in found if symptom.look_again]
+    if endpoint.spec.availability == "Any" and any(pod.is_ready for pod in pods):
+        moments.append(now + _ASK_AGAIN)
+    who, cause = _cause(lines, router)
+    return Verdict(containers=tuple(lines), cause=cause, subject=who, look_again=min(moments, default=None))
+
+
+def _worst(found: Sequence[Symptom]) -> Symptom:
+    """The worst of several pods, as far as the one that is furthest behind."""
+    if not found:
+        return Symptom(reached=symptoms.Stage.UP)
+    reached = min(symptom.reached for symptom in found)
+    return replace(max(found, key=lambda symptom: symptom.severity), reached=reached)
+
+
+def _neighbours(endpoint: MultiContainerEndpoint, router: RouterReport | None) -> Neighbours:
+    containers = tuple(enumerate(endpoint.spec.containers))
+    by_port = {names.bind_port(index, one.port): symptoms.called(one) for index, one in containers}
+    by_port |= dict.fromkeys((names.ROUTER_PORT, names.ROUTER_ADMIN_PORT), "the router")
+    targets = router.targets if router else {}
+    listening = {symptoms.called(one): targets[one.name].listens_on for _, one in containers if one.name in targets}
+    by_port |= {port: name for name, ports in listening.items() for port in ports}
+    by_uid = {names.container_uid(index): symptoms.called(one) for index, one in containers}
+    return Neighbours(by_port=by_port, by_uid=by_uid, listening=listening)
 
 
 def _missing(observed: Observed, count: int) -> tuple[Symptom, ...]:
@@ -60,33 +101,79 @@ def _missing(observed: Observed, count: int) -> tuple[Symptom, ...]:
         return ()
     refusal = observed.rollout.replica_failure if observed.rollout else ""
     if refusal:
-        return (symptoms.admission(refusal),)
+        return (symptoms.refused(refusal),)
     return (Symptom(why=Why.PENDING, message="the pod is being made"),)
 
 
-def _line(container: Container, name: str, pods: Sequence[Pod], wanted: int, worst: Symptom) -> ContainerStatus:
-    states = [pod.containers[name] for pod in pods if name in pod.containers]
-    exits = [state.terminated.exit_code for state in states if state.terminated]
+def _lost(observed: Observed, template: str, now: datetime) -> Symptom | None:
+    """What has become of the pod that was lost last, if that was a short while ago."""
+    losses = [pod.lost for pod in observed.pods if pod.template == template and pod.lost is not None]
+    recent = [loss for loss in losses if loss.at is not None and now - loss.at < _LOSS_COUNTS_FOR]
+    return symptoms.lost(max(recent, key=_when)) if recent else None
+
+
+def _when(loss: Loss) -> tuple[float, str]:
+    return (loss.at.timestamp() if loss.at else 0.0, loss.message)
+
+
+def _line(
+    subject: Subject, pods: Sequence[Pod], ailing: Sequence[Symptom], wanted: int, worst: Symptom
+) -> ContainerStatus:
+    states = [pod.containers[subject.name] for pod in pods if subject.name in pod.containers]
+    ended = worst.ended or _last_end([state.terminated for state in states if state.terminated])
+    lines = scrub.log_lines(symptoms.printed(ended), scrub.own_secrets(subject.spec)) if ended else ()
     return ContainerStatus(
-        name=container.name,
-        ready=sum(1 for state in states if state.is_started and state.is_ready),
+        name=subject.spec.name,
+        ready=sum(1 for symptom in ailing if symptom.why is Why.NONE),
         total=wanted,
         restarts=sum(state.restarts for state in states),
         reason=worst.why.value,
         message=worst.message[:2048],
-        last_exit_code=worst.exit_code if worst.exit_code is not None else next(iter(exits), None),
+        last_exit_code=ended.exit_code if ended else None,
+        last_log_lines="\n".join(lines),
     )
 
 
-def _dated(lines: Sequence[ContainerStatus], observed: Observed, now: datetime) -> tuple[ContainerStatus, ...]:
-    """`lines` with the time since which each reason holds."""
-    before: Mapping[str, Mapping[str, str]] = {
-        line["name"]: line for line in (observed.document.get("status") or {}).get("containers") or ()
-    }
-    dated = []
-    for line in lines:
-        known = before.get(line.name, {})
-        same = known.get("since") and known.get("reason", "") == line.reason
-        since = known["since"] if same else f"{now:%Y-%m-%dT%H:%M:%SZ}"
-        dated.append(line.model_copy(update={"since": since}))
-    return tuple(dated)
+def _last_end(ends: Sequence[Termination]) -> Termination | None:
+    return max(ends, key=lambda end: end.finished.timestamp() if end.finished else 0.0, default=None)
+
+
+def _kept(line: ContainerStatus, worst: Symptom, stored: ContainerStatus, *, asked: bool) -> ContainerStatus:
+    """`line`, or what was proved of the container before, while nothing proves the contrary."""
+    why = next((why for why in symptoms.OVER_AT if why == stored.reason), None)
+    if why is None or not _holds(why, worst, asked=asked):
+        return line
+    kept: dict[str, Any] = {"reason": stored.reason, "message": stored.message}
+    if line.last_exit_code is None:
+        kept |= {"last_exit_code": stored.last_exit_code, "last_log_lines": stored.last_log_lines}
+    return line.model_copy(update=kept)
+
+
+def _holds(why: Why, worst: Symptom, *, asked: bool) -> bool:
+    """Whether `why`, which was proved before, still says more than what is to be seen now."""
+    if worst.why not in symptoms.OVER_AT:
+        return worst.reached < symptoms.OVER_AT[why]
+    if worst.why is why:
+        return why in symptoms.ROUTERS_WORDS and not asked
+    return symptoms.CAUSED_BY.get(worst.why) is why and not asked
+
+
+def _dated(line: ContainerStatus, stored: ContainerStatus | None, now: datetime) -> ContainerStatus:
+    """`line` with the time since which its reason holds."""
+    same = stored is not None and stored.since and stored.reason == line.reason
+    return line.model_copy(update={"since": stored.since if same and stored else f"{now:%Y-%m-%dT%H:%M:%SZ}"})
+
+
+def _cause(lines: Sequence[ContainerStatus], router: Symptom) -> tuple[str, Symptom]:
+    """Who explains the endpoint: the router that does not run, the first that has failed, or the worst."""
+    if router.why in symptoms.OVER_AT:
+        return "router", router
+    told = [(line, Symptom(why=Why(line.reason), message=line.message)) for line in lines]
+    proven = [pair for pair in told if pair[1].why in symptoms.OVER_AT]
+    if proven:
+        line, cause = min(proven, key=lambda pair: (pair[0].since or "", -pair[1].severity))
+    else:
+        line, cause = max(told, key=lambda pair: pair[1].severity)
+        if router.severity >= cause.severity and router.why is not Why.NONE:
+            return "router", router
+    return "pods" if cause.why in symptoms.POD_CAUSES else f"container {line.name}", cause

@@ -8,7 +8,7 @@ from mce_kit.kube import ApiError
 from mce_operator.key import Key
 from mce_operator.metrics import Metrics
 from mce_operator.queue import WorkQueue
-from mce_operator.reconcile import Outcome
+from mce_operator.reconcile import OUTAGE_SECONDS, Outcome
 
 _log: Final = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ async def _attempt(reconcile: Callable[[Key], Awaitable[Outcome]], key: Key) -> 
         return await reconcile(key)
     except ApiError as error:
         _log.warning("pass failed", extra={"endpoint": "/".join(key), "error": str(error)})
+        return Outcome(is_settled=False, look_again_seconds=OUTAGE_SECONDS if error.is_outage else None)
     except Exception:  # noqa: BLE001 - logged with its traceback, retried, and kept from the other endpoints
         _log.exception("pass failed by a bug", extra={"endpoint": "/".join(key)})
     return Outcome(is_settled=False)

@@ -4,6 +4,7 @@ Importing aiohttp and prometheus_client takes longer than all the rest of a star
 when the data port is open.
 """
 
+import asyncio
 import json
 from typing import Final, Protocol
 
@@ -12,7 +13,7 @@ from aiohttp import web
 from mce_api import names
 from mce_api.routes import RouteTable
 from mce_kit import clock
-from mce_router import exposition, report
+from mce_router import exposition, listening, report
 from mce_router.drain import Drain
 from mce_router.report import Report
 from mce_router.scrape import Scraper
@@ -91,7 +92,13 @@ class Admin:
         return web.Response(status=503, text="\n".join(report.causes(state)) + "\n")
 
     async def _targets(self, _request: web.Request) -> web.Response:
-        body = report.targets(await self._subject.report(), self._subject.table)
+        state, table = await self._subject.report(), self._subject.table
+        body = report.targets(state, table)
+        if state.listener_check != "off" and not all(row["state"] == "Healthy" for row in body["targets"]):
+            heard = await asyncio.to_thread(listening.ports)
+            for row, target in zip(body["targets"], table.targets, strict=True):
+                if target.uid is not None:
+                    row["listensOn"] = heard.get(target.uid, [])
         return web.json_response(body, dumps=lambda value: json.dumps(value) + "\n")
 
     async def _metrics(self, request: web.Request) -> web.Response:

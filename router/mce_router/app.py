@@ -118,7 +118,7 @@ class Router:
             draining=service.draining,
             listener_check=service.guard.method,
             vitals={
-                name: (vital.state.value, vital.last_error, vital.last_ping)
+                name: (vital.state.value, vital.cause, vital.last_error, vital.last_ping)
                 for name, vital in service.health.vitals().items()
             },
             samples=service.metrics.snapshot(self._gauges),

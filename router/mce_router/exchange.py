@@ -286,7 +286,7 @@ class Exchange:
         self._step_started = now
         self.deadline = min(now + target.invocation_timeout_seconds, self._total_deadline)
         service.metrics.container_called(target.name)
-        self._waiting.insert(0, headers.container_request(pool.host_line, lines, length))
+        self._waiting.insert(0, headers.container_request(pool.request_start, lines, length))
         upstream = pool.acquire(self)
         if upstream is not None:
             self._use(upstream)

@@ -91,12 +91,17 @@ def framing(length: int) -> bytes:
     return b"content-length: %d\r\n" % length if length >= 0 else b"transfer-encoding: chunked\r\n"
 
 
-def container_request(host_line: bytes, head: bytes, length: int) -> bytes:
+def container_start(path: str, host: str, port: int) -> bytes:
+    """What every request to a container begins with: the request line and the `host` line, each ended by CRLF."""
+    return b"POST %b HTTP/1.1\r\nhost: %b:%d\r\n" % (path.encode(), host.encode(), port)
+
+
+def container_request(start: bytes, head: bytes, length: int) -> bytes:
     """The whole head of a request to a container.
 
     Args:
-        host_line: `host` header line of the container, ended by CRLF.
+        start: the container's `container_start`.
         head: other header lines, each ended by CRLF.
         length: bytes of body, or `invocation.CHUNKED`.
     """
-    return b"POST /invocations HTTP/1.1\r\n%b%b%b\r\n" % (host_line, head, framing(length))
+    return b"%b%b%b\r\n" % (start, head, framing(length))

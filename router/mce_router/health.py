@@ -1,4 +1,4 @@
-"""Each container's health as SageMaker asks for it: GET /ping, 200 only, 2 s, about every 5 s.
+"""Each container's health as SageMaker asks for it: a GET of its ping path, 200 only, 2 s, about every 5 s.
 
 Hysteresis: one good ping makes a container healthy, two bad ones in a row unhealthy. While it starts or is sick it is
 asked more often. Pings use connections of their own: a server with a single thread would be blocked by one that stays
@@ -6,6 +6,7 @@ open.
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,6 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 from mce_api import wire
+from mce_api.pings import PingCause, PingFault
 from mce_api.routes import RouteTable, Target
 from mce_kit import tasks
 from mce_router.listener import Guard, Impostor
@@ -20,9 +22,10 @@ from mce_router.listener import Guard, Impostor
 _STARTING_INTERVAL_SECONDS: Final = 0.25
 _UNHEALTHY_INTERVAL_SECONDS: Final = 1.0
 _FAILURES_TO_UNHEALTHY: Final = 2
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r\n]")
 
-Ping = Callable[[Target], Awaitable[str]]
-"""Asks a container once; returns what is wrong, empty when it answered 200 in time."""
+Ping = Callable[[Target], Awaitable[PingFault | None]]
+"""Asks a container once; returns what is wrong, none when it answered 200 in time."""
 
 
 class State(StrEnum):
@@ -39,17 +42,26 @@ class Vital:
 
     state: State = State.STARTING
     failures: int = 0
+    cause: str = ""
+    """What was wrong with the last ping, a `PingCause`; empty: nothing, or there was none yet."""
     last_error: str = ""
+    """The same for people."""
     last_ping: str = ""
     """When it was last asked (ISO 8601, UTC); empty: not yet."""
 
-    def after(self, error: str) -> "Vital":
-        """The health after a ping that ended with `error` (empty: 200 in time)."""
-        if not error:
+    def after(self, fault: PingFault | None) -> "Vital":
+        """The health after a ping that ended with `fault` (none: 200 in time)."""
+        if fault is None:
             return Vital(state=State.HEALTHY)
         failures = self.failures + 1
         sick = self.state is State.HEALTHY and failures >= _FAILURES_TO_UNHEALTHY
-        return replace(self, state=State.UNHEALTHY if sick else self.state, failures=failures, last_error=error)
+        return replace(
+            self,
+            state=State.UNHEALTHY if sick else self.state,
+            failures=failures,
+            cause=fault.cause.value,
+            last_error=fault.text,
+        )
 
     def cause_down(self) -> str:
         """Why the container may not be asked; empty if it may."""
@@ -104,11 +116,11 @@ class Health:
 
     async def ping_now(self, target: Target) -> str:
         """Asks `target` at once; returns what is wrong, empty if nothing."""
-        error = await self._ping(target)
+        fault = await self._ping(target)
         if target in self._vitals:
             now = self._utc().isoformat(timespec="milliseconds")
-            self._vitals[target] = replace(self._vitals[target].after(error), last_ping=now)
-        return error
+            self._vitals[target] = replace(self._vitals[target].after(fault), last_ping=now)
+        return fault.text if fault else ""
 
     def vitals(self) -> dict[str, Vital]:
         """The health of all containers by name."""
@@ -134,33 +146,36 @@ class Health:
         return all(healthy) if self._needs_all else any(healthy)
 
 
-def _place(target: Target) -> tuple[str, str, int]:
-    """What makes it the same container: its limits may change."""
-    return (target.name, target.host, target.port)
+def _place(target: Target) -> tuple[str, str, int, str]:
+    """What makes it the same container, asked the same: its limits may change."""
+    return (target.name, target.host, target.port, target.ping_path)
 
 
-async def ping(guard: Guard, target: Target) -> str:
-    """One GET /ping on a connection of its own, within 2 s; only the status line of the answer is read."""
+async def ping(guard: Guard, target: Target) -> PingFault | None:
+    """One GET on a connection of its own, within 2 s; only the status line of the answer is read."""
+    asked = f"GET {target.ping_path} on port {target.port}"
     try:
         async with asyncio.timeout(wire.PING_TIMEOUT_SECONDS):
             reader, writer = await asyncio.open_connection(target.host, target.port, limit=4096)
             try:
                 await guard.check(target, writer.transport)
-                request = f"GET /ping HTTP/1.1\r\nhost: {target.host}:{target.port}\r\nconnection: close\r\n\r\n"
-                writer.write(request.encode())
+                host = f"host: {target.host}:{target.port}"
+                writer.write(f"GET {target.ping_path} HTTP/1.1\r\n{host}\r\nconnection: close\r\n\r\n".encode())
                 line = await reader.readuntil(b"\n")
             finally:
                 writer.transport.abort()
     except TimeoutError:
-        return f"no answer to GET /ping on port {target.port} within {wire.PING_TIMEOUT_SECONDS:g} s"
+        text = f"no answer to {asked} within {wire.PING_TIMEOUT_SECONDS:g} s"
+        return PingFault(cause=PingCause.PING_TIMEOUT, text=text)
     except Impostor as stranger:
-        return str(stranger)
+        return PingFault(cause=PingCause.PORT_TAKEN, text=str(stranger))
     except ConnectionRefusedError:
-        return f"nothing listens on port {target.port}"
+        return PingFault(cause=PingCause.PORT_NOT_BOUND, text=f"nothing listens on port {target.port}")
     except (OSError, UnicodeError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-        return f"GET /ping on port {target.port} failed: {type(error).__name__}"
-    version, _, rest = line.partition(b" ")
-    if not version.startswith(b"HTTP/1."):
-        return f"port {target.port} does not speak HTTP/1.1"
-    status = rest[:3].decode("ascii", "replace")
-    return "" if status == "200" else f"GET /ping on port {target.port} answered {status}, not 200"
+        return PingFault(cause=PingCause.PING_BROKEN, text=f"{asked} failed: {type(error).__name__}")
+    match = _STATUS_LINE.match(line)
+    if match is None:
+        return PingFault(cause=PingCause.PING_BROKEN, text=f"port {target.port} does not speak HTTP/1.1")
+    if match[1] == b"200":
+        return None
+    return PingFault(cause=PingCause.PING_STATUS, text=f"{asked} answered {match[1].decode()}, not 200")

@@ -21,8 +21,8 @@ class Report:
     draining: bool
     listener_check: str
     """How the kernel is asked who listens on a port: netlink, proc or off."""
-    vitals: dict[str, tuple[str, str, str]]
-    """State, last error and time of the last ping by container."""
+    vitals: dict[str, tuple[str, str, str, str]]
+    """State, cause, last error and time of the last ping by container."""
     samples: Samples
     absent: tuple[str, ...] = ()
     """Workers that do not serve, a line for each."""
@@ -37,7 +37,7 @@ def together(reports: Sequence[Report], absent: Sequence[str], more: Iterable[Sa
         more: samples that none of them has: of dead workers, of the supervisor.
         draining: whether the router is about to leave, whatever its workers know of it.
     """
-    vitals: dict[str, tuple[str, str, str]] = {}
+    vitals: dict[str, tuple[str, str, str, str]] = {}
     for report in reports:
         for name, vital in report.vitals.items():
             vitals[name] = max(vitals.get(name, vital), vital, key=_badness)
@@ -51,16 +51,16 @@ def together(reports: Sequence[Report], absent: Sequence[str], more: Iterable[Sa
     )
 
 
-def _badness(vital: tuple[str, str, str]) -> tuple[int, bool]:
-    state, last_error, _ = vital
-    return _BY_BADNESS.index(State(state)), bool(last_error)
+def _badness(vital: tuple[str, str, str, str]) -> tuple[int, bool]:
+    state, cause, _, _ = vital
+    return _BY_BADNESS.index(State(state)), bool(cause)
 
 
 def causes(report: Report) -> list[str]:
     """Why the router is not ready, a line for each worker and container."""
     down = (
         (name, Vital(state=State(state), last_error=last_error).cause_down())
-        for name, (state, last_error, _) in report.vitals.items()
+        for name, (state, _, last_error, _) in report.vitals.items()
     )
     return [*report.absent, *(f"{name}: {cause}" for name, cause in down if cause)]
 
@@ -73,13 +73,14 @@ def targets(report: Report, table: RouteTable) -> dict[str, Any]:
 
     rows = []
     for target in table.targets:
-        state, last_error, last_ping = report.vitals.get(target.name, ("", "", ""))
+        state, cause, last_error, last_ping = report.vitals.get(target.name, ("", "", "", ""))
         rows.append(
             {
                 "name": target.name,
                 "host": target.host,
                 "port": target.port,
                 "state": state,
+                "cause": cause,
                 "lastError": last_error,
                 "lastPing": last_ping,
                 "inflight": number("mce_inflight", target.name),

@@ -22,8 +22,8 @@ from mce_router.upstream import Pool
 
 _log: Final = logging.getLogger(__name__)
 _MOST_KNOWN_HEADS: Final = 256
-_Key = tuple[str, str, int, int | None]
-"""What makes two targets of two tables one container, whose connections stay: name, host, port, user."""
+_Key = tuple[str, str, int, int | None, str]
+"""What makes two targets of two tables one container, whose connections stay: name, host, port, user, path."""
 
 
 class InFlight(Protocol):
@@ -175,7 +175,7 @@ def _total_seconds(table: RouteTable) -> float:
 
 
 def _key(target: Target) -> _Key:
-    return (target.name, target.host, target.port, target.uid)
+    return (target.name, target.host, target.port, target.uid, target.invocations_path)
 
 
 def _uuid_prefix() -> bytes:

@@ -18,7 +18,7 @@ from mce_api import errors
 from mce_api.errors import ModelFailure
 from mce_api.routes import Target
 from mce_kit import tasks
-from mce_router import reply
+from mce_router import headers, reply
 from mce_router.invocation import UNTIL_CLOSE, Headers, ReplyHead
 from mce_router.listener import Guard, Impostor
 
@@ -317,7 +317,7 @@ class Pool:
 
     def __init__(self, target: Target, *, clock: Callable[[], float], connect_timeout: float, guard: Guard) -> None:
         self.target = target
-        self.host_line = b"host: %b:%d\r\n" % (target.host.encode(), target.port)
+        self.request_start = headers.container_start(target.invocations_path, target.host, target.port)
         self._clock = clock
         self._connect_timeout = connect_timeout
         self._guard = guard

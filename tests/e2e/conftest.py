@@ -1,7 +1,8 @@
 """A real cluster with the chart installed, and a namespace for each test module."""
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,26 @@ def namespace(installed: Namespace, request: pytest.FixtureRequest) -> Iterator[
     cluster.run("kubectl", "label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     yield Namespace(name)
     cluster.run("kubectl", "delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture(scope="session")
+def operator_away(installed: Namespace) -> Callable[[], AbstractContextManager[None]]:
+    """While such a context is open there is no operator; afterwards a new one runs."""
+
+    @contextmanager
+    def away() -> Iterator[None]:
+        deployment = installed.get("deployment", "-l", "app.kubernetes.io/name=mce")["items"][0]
+        name, replicas = deployment["metadata"]["name"], deployment["spec"]["replicas"]
+        selector = ",".join(f"{key}={text}" for key, text in deployment["spec"]["selector"]["matchLabels"].items())
+        installed.kubectl("scale", "deployment", name, "--replicas=0")
+        installed.kubectl("wait", "pod", "-l", selector, "--for=delete", "--timeout=60s")
+        try:
+            yield
+        finally:
+            installed.kubectl("scale", "deployment", name, f"--replicas={replicas}")
+            installed.kubectl("rollout", "status", "deployment", name, "--timeout=120s")
+
+    return away
 
 
 _FIGURES = pytest.StashKey[list[str]]()

@@ -1,9 +1,9 @@
 """A steady load for a pod of its own: standard library only, since it runs in the image of the test model.
 
-`python3 -c SOURCE JSON` with `{"direct": HOST, "serial": HOST}`. Asks over connections that stay, over a new one each
-time, and for long streamed replies, until `/tmp/stop` is there; then prints one JSON line. A request is lost when it
-did not get its own whole 200, whatever the cause. Container `victim` of the Direct endpoint may be down: an error that
-names a cause (`x-mce-reason`) is then a reply, too.
+`python3 -c SOURCE JSON` with `{"direct": HOST, "serial": HOST, "streams": HOST, "victim": HOST}`, each of which may be
+left out. Asks over connections that stay, over a new one each time, and for long streamed replies, until `/tmp/stop` is
+there; then prints one JSON line. A request is lost when it did not get its own whole 200, whatever the cause. Container
+`victim` may be down: an error that names a cause (`x-mce-reason`) is then a reply, too.
 """
 
 import asyncio
@@ -83,7 +83,7 @@ class Load:
     async def ask(self, kind: str, what: str, connection: "Connection | None", *, close: bool) -> "Connection | None":
         """One request; returns the connection if it may be used again."""
         name, began = self.next_id(), time.monotonic()
-        host = self.hosts["serial" if what == "serial" else "direct"]
+        host = self.hosts[what]
         target = {"serial": "", "direct": "echo"}.get(what, what)
         stage = "connect"
         try:
@@ -118,6 +118,7 @@ class Load:
             "told": dict(self.told),
             "lost": len(self.lost),
             "first lost": self.lost[:20],
+            "every lost": [{"kind": one["kind"], "at": one["at"]} for one in self.lost],
             "slowest": {kind: round(seconds, 2) for kind, seconds in self.slowest.items()},
             "connections": self.reconnected,
             "closed unannounced": self.closed_unannounced,
@@ -180,11 +181,13 @@ async def main(names: dict[str, str]) -> None:
     # Once: a slow name server is not what is measured.
     load = Load({mode: socket.gethostbyname(name) for mode, name in names.items()})
     began = time.monotonic()
-    modes = ("direct", "serial")
+    modes: list[str] = [mode for mode in ("direct", "serial") if mode in names]
     staying = [load.staying(mode) for mode in modes for _ in range(STAYING)]
-    staying += [load.staying(VICTIM) for _ in range(STAYING // 2)]
-    one_shots = [load.one_shots(mode) for mode in (*modes, VICTIM)]
-    await asyncio.gather(*staying, *one_shots, load.streams())
+    streams = [load.streams()] if STREAM_CONTAINER in names else []
+    if VICTIM in names:
+        staying += [load.staying(VICTIM) for _ in range(STAYING // 2)]
+        modes.append(VICTIM)
+    await asyncio.gather(*staying, *(load.one_shots(mode) for mode in modes), *streams)
     seconds = time.monotonic() - began
     print(json.dumps({**load.summary(), "seconds": round(seconds, 1)}), flush=True)
 

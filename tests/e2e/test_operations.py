@@ -8,17 +8,15 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support import cases, cluster
+from support import cases, cluster, loads
 from support.cluster import Namespace
 
 pytestmark = pytest.mark.e2e
 
-LOAD = Path(__file__).with_name("steady_load.py")
 STREAM_SECONDS = 12
 """Longer than the 5 s for which a stopping router goes on serving."""
 ENDPOINTS = ("busy-direct", "busy-serial")
@@ -34,27 +32,9 @@ def container(name: str, **env: str) -> dict[str, Any]:
 @contextmanager
 def load(namespace: Namespace, result: dict[str, Any]) -> Iterator[None]:
     """A pod that asks both endpoints through their Services, all the time; what it saw is in `result` afterwards."""
-    hosts = {"direct": f"{ENDPOINTS[0]}.{namespace.name}.svc", "serial": f"{ENDPOINTS[1]}.{namespace.name}.svc"}
-    image = cases.container("load")["image"]
-    restricted = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-    one = {
-        "name": "load",
-        "image": image,
-        "command": ["python3", "-u", "-c", LOAD.read_text(), json.dumps(hosts)],
-        "securityContext": restricted,
-    }
-    security = {"runAsNonRoot": True, "runAsUser": 65534, "seccompProfile": {"type": "RuntimeDefault"}}
-    spec = {"containers": [one], "restartPolicy": "Never", "securityContext": security}
-    namespace.kubectl("delete", "pod", "load", "--ignore-not-found", "--wait", "--grace-period=1")
-    namespace.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "load"}, "spec": spec})
-    namespace.kubectl("wait", "pod/load", "--for=condition=Ready", "--timeout=60s")
-    time.sleep(2)
-    yield
-    time.sleep(1)
-    namespace.kubectl("exec", "load", "--", "touch", "/tmp/stop")
-    namespace.kubectl("wait", "pod/load", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=100s")
-    result.update(json.loads(namespace.kubectl("logs", "load")))
-    namespace.kubectl("delete", "pod", "load", "--wait=false")
+    direct, serial = (f"{endpoint}.{namespace.name}.svc" for endpoint in ENDPOINTS)
+    with loads.running(namespace, {"direct": direct, "serial": serial, "streams": direct, "victim": direct}, result):
+        yield
 
 
 def pods_of(namespace: Namespace, endpoint: str) -> dict[str, str]:

@@ -121,6 +121,16 @@ def test_update_restarts_what_changed_keeps_what_did_not_and_stops_what_is_gone(
     assert "TargetUnknown" in laptop.mce("invoke", "pair", "-c", "c", expect=1)
 
 
+def test_a_server_with_paths_of_its_own_and_the_port_in_a_value_runs_as_in_a_pod(laptop: Laptop) -> None:
+    one = container("a", PORT="$(SAGEMAKER_BIND_TO_PORT)", PING_PATH="/healthz", INVOCATIONS_PATH="/predict")
+    laptop.up(endpoint({**one, "pingPath": "/healthz", "invocationsPath": "/predict"}))
+    assert json.loads(laptop.mce("invoke", "pair", "-c", "a"))["model"] == "a"
+    text = laptop.up(endpoint({**one, "pingPath": "/elsewhere"}), options=("--wait", "3"), expect=1)
+    assert "container a did not answer GET /elsewhere with 200 in 3 s: it said HTTP 404" in text
+    wait_until("a serves again", lambda: laptop.containers()["a"]["state"] == "Healthy")
+    assert json.loads(laptop.mce("invoke", "pair", "-c", "a"))["model"] == "a"
+
+
 def test_what_is_wanted_already_is_left_alone(laptop: Laptop) -> None:
     laptop.up(endpoint(container("a")))
     before = laptop.containers()["a"]["id"]

@@ -53,6 +53,9 @@ class Upstream:
 
     url: str
     tls: ssl.SSLContext | None = None
+    """Trusts the server, and shows the user's certificate."""
+    anonymous: ssl.SSLContext | None = None
+    """Only trusts it."""
     token: str = ""
 
 
@@ -73,12 +76,12 @@ def upstream_of(kubeconfig: Path, scratch: Path) -> Upstream:
 
     context = pick("context", document["current-context"])
     cluster, user = pick("cluster", context["cluster"]), pick("user", context["user"])
-    tls = None
-    if cluster["server"].startswith("https"):
-        tls = ssl.create_default_context(cafile=file(cluster, "certificate-authority"))
-        if certificate := file(user, "client-certificate"):
-            tls.load_cert_chain(certificate, file(user, "client-key"))
-    return Upstream(cluster["server"], tls, user.get("token", ""))
+    if not cluster["server"].startswith("https"):
+        return Upstream(cluster["server"], token=user.get("token", ""))
+    tls, anonymous = (ssl.create_default_context(cafile=file(cluster, "certificate-authority")) for _ in range(2))
+    if certificate := file(user, "client-certificate"):
+        tls.load_cert_chain(certificate, file(user, "client-key"))
+    return Upstream(cluster["server"], tls, anonymous, user.get("token", ""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from support import paths
+
 
 def document(name: str = "mnist", **spec: Any) -> dict[str, Any]:
     """A valid Direct endpoint of two containers, with `spec` on top."""
@@ -66,7 +68,23 @@ GOOD = [
         ),
         id="volumes",
     ),
+    pytest.param(
+        document(
+            containers=[container("a", writablePaths=["/root/.cache"], volumeMounts=[
+                {"name": "claim", "mountPath": "/data", "readOnly": True, "subPath": "x/y"},
+                {"name": "keys", "mountPath": "/keys"}], livenessProbe={"httpGet": {}}),
+                container("b", livenessProbe={"exec": {"command": ["true"]}, "periodSeconds": 60}),
+                container("c", livenessProbe={"grpc": {"port": 9000}})],
+            pod={"volumes": [{"name": "claim", "persistentVolumeClaim": {"claimName": "c"}},
+                {"name": "keys", "projected": {"sources": [{"secret": {"name": "s"}}]}}]},
+        ),
+        id="volumes-and-probes",
+    ),
     pytest.param(document(pod={"nodeSelector": {"disk": "ssd"}, "securityProfile": "baseline"}), id="pod"),
+    *(
+        pytest.param(document(containers=[container("a", pingPath=path, invocationsPath=path)]), id=f"path-{number}")
+        for number, path in enumerate(paths.GOOD)
+    ),
 ]  # fmt: skip
 
 BAD = [
@@ -135,10 +153,70 @@ BAD = [
         document(containers=[container("a", writablePaths=["/a", "/a"])]), "each path once", id="writable-twice"
     ),
     pytest.param(document(containers=[container("a", writablePaths=["/a/../b"])]), "writablePaths", id="writable-dots"),
+    pytest.param(
+        document(pod={"volumes": [{"name": "host", "hostPath": {"path": "/"}}]}), "hostPath", id="volume-of-the-host"
+    ),
+    pytest.param(document(pod={"volumes": [{"name": "none"}]}), "exactly one of configMap", id="volume-of-nothing"),
+    pytest.param(
+        document(pod={"volumes": [{"name": "two", "emptyDir": {}, "secret": {"secretName": "s"}}]}),
+        "exactly one of configMap",
+        id="volume-of-two",
+    ),
+    pytest.param(
+        document(pod={"volumes": [{"name": "mce-tmp-0", "emptyDir": {}}]}), "are the operator's", id="volume-of-ours"
+    ),
+    pytest.param(
+        document(pod={"volumes": [{"name": "x", "emptyDir": {}}, {"name": "x", "emptyDir": {}}]}),
+        "x",
+        id="volume-twice",
+    ),
+    pytest.param(
+        document(containers=[container("a", volumeMounts=[{"name": "nobody", "mountPath": "/x"}])]),
+        "names no volume",
+        id="mount-of-no-volume",
+    ),
+    *(
+        pytest.param(
+            document(
+                containers=[container("a", writablePaths=["/w"], volumeMounts=[
+                    {"name": "v", "mountPath": path} for path in paths])],
+                pod={"volumes": [{"name": "v", "emptyDir": {}}]},
+            ),
+            complaint,
+            id=name,
+        )
+        for paths, complaint, name in (
+            (["/tmp"], "each mountPath once", "mount-at-tmp"),
+            (["/w"], "each mountPath once", "mount-at-writable-path"),
+            (["/x", "/x"], "each mountPath once", "mount-twice"),
+            (["/x/../tmp"], "mountPath", "mount-with-dots"),
+        )
+    ),
+    *(
+        pytest.param(document(containers=[container("a", livenessProbe=probe)]), complaint, id=name)
+        for probe, complaint, name in (
+            ({}, "exactly one of httpGet", "probe-of-nothing"),
+            ({"httpGet": {}, "tcpSocket": {}}, "exactly one of httpGet", "probe-of-two"),
+            ({"httpGet": {"port": 19081}}, "asks the router", "probe-of-the-router"),
+            ({"tcpSocket": {"port": 19080}}, "asks the router", "probe-of-the-routers-data-port"),
+            ({"httpGet": {"host": "10.0.0.1"}}, "host", "probe-of-another-host"),
+            ({"httpGet": {"port": "http"}}, "port", "probe-of-a-named-port"),
+        )
+    ),
+    pytest.param(
+        document(pod={"annotations": {"container.apparmor.security.beta.kubernetes.io/a": "unconfined"}}),
+        "AppArmor profile",
+        id="apparmor-annotation",
+    ),
     pytest.param(document(replicas=-1), "replicas", id="replicas-negative"),
     pytest.param(document(name="Mnist"), "name", id="endpoint-upper-case"),
     pytest.param(document(name="1mnist"), "name", id="endpoint-digit-first"),
     pytest.param(document(name="a.b"), "name", id="endpoint-dot"),
     pytest.param(document(pod={"securityProfile": "privileged"}), "securityProfile", id="profile-unknown"),
     pytest.param(document(color="red"), "color", id="unknown-field"),
+    *(
+        pytest.param(document(containers=[container("a", **{field: path})]), field, id=f"{field}-{number}")
+        for field in ("pingPath", "invocationsPath")
+        for number, path in enumerate(paths.BAD)
+    ),
 ]  # fmt: skip

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -35,6 +35,19 @@ def run(*command: str, stdin: str | None = None, seconds: float = 120) -> str:
     return done.stdout
 
 
+@contextmanager
+def started(*command: str, stdout: TextIO) -> Iterator["subprocess.Popen[str]"]:
+    """A command that runs while the context is open."""
+    program = shutil.which(command[0], path=_ENV["PATH"])
+    assert program
+    child = subprocess.Popen([program, *command[1:]], env=_ENV, stdout=stdout, text=True)
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
 class Namespace:
     """One namespace, and what is done in it."""
 
@@ -43,6 +56,13 @@ class Namespace:
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         return run("kubectl", "-n", self.name, *arguments, stdin=stdin)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """kubectl in the background, its output in a pipe; the caller ends it."""
+        program = shutil.which("kubectl", path=_ENV["PATH"])
+        assert program
+        command = [program, "-n", self.name, *arguments]
+        return subprocess.Popen(command, env=_ENV, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def apply(self, *documents: dict[str, Any]) -> str:
         return self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
@@ -75,15 +95,7 @@ class Namespace:
     @contextmanager
     def forwarded(self, thing: str, port: int) -> Iterator[int]:
         """A loopback port that leads to `port` of `thing` (`svc/x`, `pod/x`)."""
-        program = shutil.which("kubectl", path=_ENV["PATH"])
-        assert program
-        child = subprocess.Popen(
-            [program, "-n", self.name, "port-forward", "--address", "127.0.0.1", thing, f":{port}"],
-            env=_ENV,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        child = self.start("port-forward", "--address", "127.0.0.1", thing, f":{port}")
         assert child.stdout
         try:
             match = re.search(r"127\.0\.0\.1:(\d+) ->", child.stdout.readline())

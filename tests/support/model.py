@@ -1,8 +1,9 @@
 """A model server in a few lines of asyncio, told by its environment how to behave; the other side of the router's wire.
 
 Run as `python model.py serve`. `MODEL_NAME`, `PORT` or `SAGEMAKER_BIND_TO_PORT`, `PING_STATUS` (200, 503, `never`),
-`EXIT_AFTER` seconds with `EXIT_CODE`, `SLOW_MS`, `FAIL_STATUS`, `HOST`. `/invocations` echoes what came as
-JSON; a text/plain body is answered as text/plain `NAME(body)`, so that a chain shows its order.
+`EXIT_AFTER` seconds with `EXIT_CODE`, `SLOW_MS`, `FAIL_STATUS`, `HOST`; `PING_PATH` and `INVOCATIONS_PATH` are then
+the only paths served. An invocation echoes what came as JSON; a text/plain body is answered as text/plain `NAME(body)`,
+so that a chain shows its order.
 """
 
 import asyncio
@@ -33,10 +34,16 @@ async def _read_request(reader: asyncio.StreamReader) -> tuple[str, str, dict[st
     return method, path, headers, body
 
 
+def _ping_path() -> str:
+    return os.environ.get("PING_PATH", "/ping")
+
+
 def _answer(path: str, headers: dict[str, str], body: bytes) -> tuple[int, str, bytes]:
     env = os.environ
-    if path == "/ping":
+    if path == _ping_path():
         return int(env.get("PING_STATUS", "200")), "text/plain", b""
+    if path != env.get("INVOCATIONS_PATH", path):
+        return 404, "text/plain", b"nothing there"
     if "FAIL_STATUS" in env:
         return int(env["FAIL_STATUS"]), "text/plain", b"failed as told"
     if headers.get("content-type") == "text/plain":
@@ -54,9 +61,9 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     try:
         while (request := await _read_request(reader)) is not None:
             _method, path, headers, body = request
-            if path == "/ping" and os.environ.get("PING_STATUS") == "never":
+            if path == _ping_path() and os.environ.get("PING_STATUS") == "never":
                 await asyncio.sleep(3600)
-            if path != "/ping":
+            if path != _ping_path():
                 await asyncio.sleep(int(os.environ.get("SLOW_MS", "0")) / 1000)
             status, kind, answer = _answer(path, headers, body)
             head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(answer)}\r\n\r\n"

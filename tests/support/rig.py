@@ -157,8 +157,8 @@ class Connecting:
         return not self._result.done()
 
 
-async def _never(_target: Target) -> str:
-    return "never asked"
+async def _never(_target: Target) -> None:
+    raise NotImplementedError
 
 
 class Rig:

@@ -8,10 +8,12 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # the bench is no installed package
 
-from bench import cases, goals, proof, proxies, report, run
+from bench import cases, goals, proof, proxies, report, run, scale
 from bench.cases import Case, Goal, Load
 from bench.processes import BenchError
 from bench.profiling import python_shares
+
+from mce_api import validation
 
 
 def case(**fields: object) -> Case:
@@ -210,3 +212,40 @@ def test_calls_in_flight_at_the_end_are_no_fault() -> None:
 
 def test_a_smoke_test_has_one_case_of_each_load() -> None:
     assert sorted(each.load for each in cases.QUICK) == sorted(Load)
+
+
+def scaled(**changes: object) -> dict[str, object]:
+    first = {"seconds": 20.0, "operator": {"rss_peak_mib": 140.0}}
+    return {"endpoints": 1000, "from_nothing": first, "restart": {"writes": {}}, "idle": {"writes": {}}, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "good"),
+    [
+        pytest.param({}, True, id="all reached"),
+        pytest.param({"from_nothing": {"seconds": 60.1, "operator": {"rss_peak_mib": 1.0}}}, False, id="slow"),
+        pytest.param({"from_nothing": {"seconds": 1.0, "operator": {"rss_peak_mib": 251.0}}}, False, id="large"),
+        pytest.param({"restart": {"writes": {"patch services 200": 1}}}, False, id="a restart that writes"),
+        pytest.param({"idle": {"writes": {"create events 201": 1}}}, False, id="idle and writing"),
+        pytest.param(
+            {"endpoints": 10_000, "from_nothing": {"seconds": 600.0, "operator": {"rss_peak_mib": 900.0}}},
+            True,
+            id="time and memory are judged for a thousand",
+        ),
+    ],
+)
+def test_the_operator_is_judged_by_time_memory_and_silence(changes: dict[str, object], good: bool) -> None:
+    assert scale.is_good(scaled(**changes)) is good
+
+
+def test_the_endpoints_of_the_bench_are_valid_and_spread_over_the_namespaces() -> None:
+    order = scale.Order(endpoints=25, containers=15, namespaces=10, idle_seconds=1)
+    assert len({namespace for namespace, _ in order.names()}) == 10
+    for address in order.names():
+        assert len(validation.endpoint(scale.document(*address, order.containers)).spec.containers) == 15
+
+
+@pytest.mark.parametrize("arguments", [["--endpoints", "0"], ["--containers", "16"], ["--endpoints", "5"]])
+def test_a_bench_of_the_operator_that_makes_no_sense_is_refused(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        scale.arguments(arguments)

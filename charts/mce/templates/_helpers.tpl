@@ -28,13 +28,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- printf "%s/%s:%s" .root.Values.image.registry .name (.root.Values.image.tag | default .root.Chart.AppVersion) -}}
 {{- end -}}
 
-{{- /* What the operator may do where it serves: read what it watches, write its three kinds of children and the status. */ -}}
+{{- /* What the operator may do where it serves: read what it watches, write its children, the status and scale, resize pods. */ -}}
 {{- define "mce.rules" -}}
 - apiGroups: [serving.mce.dev]
   resources: [multicontainerendpoints]
   verbs: [get, list, watch]
 - apiGroups: [serving.mce.dev]
-  resources: [multicontainerendpoints/status]
+  resources: [multicontainerendpoints/status, multicontainerendpoints/scale]
+  verbs: [patch]
+# Autoscaling by invocations moves spec.replicas as kubectl scale does.
+- apiGroups: [serving.mce.dev]
+  resources: [multicontainerendpoints/scale]
   verbs: [patch]
 # Clusters that guard owner references (OpenShift) ask for this before blockOwnerDeletion may be set.
 - apiGroups: [serving.mce.dev]
@@ -43,16 +47,46 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [services, serviceaccounts]
   verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [get, list, watch, create, patch, delete]
+# A change of CPU or memory alone is made in place: of the pods, and of the ReplicaSet that would make new ones.
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [get, list, watch, patch]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, watch]
+  verbs: [get, list, watch]
+- apiGroups: [""]
+  resources: [pods/resize]
+  verbs: [patch]
 - apiGroups: [metrics.k8s.io]
   resources: [pods]
   verbs: [list]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
+{{- end -}}
+
+{{- /* In the release's namespace alone: the Lease of the operator's replicas. `create` can not be bound to a name. */ -}}
+{{- define "mce.leaseRules" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [{{ include "mce.fullname" . }}]
+  verbs: [get, update]
 {{- end -}}

@@ -1,13 +1,12 @@
-"""One model container: its ports and user, what SageMaker tells it, a start-up probe that goes through the router."""
+"""One model container: ports, user, disk, what SageMaker tells it, a start-up probe that goes through the router."""
 
 from typing import Final
 
 from mce_api import names, wire
-from mce_api.endpoint import Container, EnvVar
+from mce_api.endpoint import Container, EnvVar, LivenessProbe
 from mce_operator.resources import router
 from mce_operator.resources.meta import K8sObject
 
-_SHARED_MEMORY_LIMIT: Final = "512Mi"
 PROBE_KILL_SECONDS: Final = 10
 """What a container gets between SIGTERM and SIGKILL when its start-up budget is over: it serves nobody."""
 
@@ -32,25 +31,68 @@ def container(spec: Container, name: str, index: int, *, restricted: bool) -> K8
         "startupProbe": {**probe, "terminationGracePeriodSeconds": PROBE_KILL_SECONDS},
         "lifecycle": router.pre_stop(spec.name),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        # Siblings share nothing writable; without the second mount all containers of a pod share one /dev/shm.
-        "volumeMounts": [
-            {"name": f"tmp-{index}", "mountPath": "/tmp"},  # noqa: S108 - in the container
-            {"name": f"shm-{index}", "mountPath": "/dev/shm"},  # noqa: S108 - in the container
-        ],
+        "volumeMounts": _mounts(spec, index),
     }
     optional = {
         "command": list(spec.command or ()),
         "imagePullPolicy": spec.image_pull_policy,
         "resources": {key: value for key, value in spec.resources.model_dump(mode="json").items() if value},
+        "livenessProbe": _liveness(spec.liveness_probe, names.bind_port(index, spec.port), spec.ping_path),
         "securityContext": _security(index) if restricted else {},
     }
     return built | {key: value for key, value in optional.items() if value}
 
 
-def volumes(index: int) -> list[K8sObject]:
+def volumes(spec: Container, index: int) -> list[K8sObject]:
     """The volumes that only container number `index` mounts."""
-    shared_memory = {"medium": "Memory", "sizeLimit": _SHARED_MEMORY_LIMIT}
-    return [{"name": f"tmp-{index}", "emptyDir": {}}, {"name": f"shm-{index}", "emptyDir": shared_memory}]
+    shared_memory = {"medium": "Memory", "sizeLimit": spec.shared_memory}
+    return [
+        {"name": _tmp(index), "emptyDir": {}},
+        {"name": _shm(index), "emptyDir": shared_memory},
+        *({"name": _path(index, number), "emptyDir": {}} for number in range(len(spec.writable_paths))),
+    ]
+
+
+def _mounts(spec: Container, index: int) -> list[K8sObject]:
+    """Siblings share nothing writable by default; without the second mount all of them would share one /dev/shm."""
+    theirs = (mount.model_dump(by_alias=True, exclude_defaults=True) for mount in spec.volume_mounts)
+    return [
+        {"name": _tmp(index), "mountPath": "/tmp"},  # noqa: S108 - in the container
+        {"name": _shm(index), "mountPath": "/dev/shm"},  # noqa: S108 - in the container
+        *({"name": _path(index, number), "mountPath": path} for number, path in enumerate(spec.writable_paths)),
+        *theirs,
+    ]
+
+
+def _tmp(index: int) -> str:
+    return f"{names.VOLUME_PREFIX}tmp-{index}"
+
+
+def _shm(index: int) -> str:
+    return f"{names.VOLUME_PREFIX}shm-{index}"
+
+
+def _path(index: int, number: int) -> str:
+    return f"{names.VOLUME_PREFIX}path-{index}-{number}"
+
+
+def _liveness(probe: LivenessProbe | None, port: int, path: str) -> K8sObject:
+    """What the user wants, at the container's own port and path unless it says others."""
+    if probe is None:
+        return {}
+    built = probe.model_dump(by_alias=True, exclude_none=True, mode="json")
+    for action in built.keys() & {"httpGet", "tcpSocket", "grpc"}:
+        built[action].setdefault("port", port)
+    if "httpGet" in built:
+        built["httpGet"].setdefault("path", path)
+    return {key: _without_empty(value) for key, value in built.items()}
+
+
+def _without_empty(action: K8sObject | int) -> K8sObject | int:
+    """The API server drops empty values, which would then look like an edit of ours."""
+    if isinstance(action, int):
+        return action
+    return {key: value for key, value in action.items() if value not in ("", [], ())}
 
 
 def _environment(spec: Container, index: int, *, restricted: bool) -> list[K8sObject]:

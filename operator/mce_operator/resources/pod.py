@@ -13,6 +13,13 @@ DRAIN_SECONDS: Final = 5
 """For which a stopping router goes on serving, so that every node has heard that it stops."""
 _GRACE_MARGIN_SECONDS: Final = 15
 """If the grace ran out before the hooks return, all containers would be stopped at once and the order be lost."""
+_OVER_NODES: Final[K8sObject] = {
+    "topologyKey": "kubernetes.io/hostname",
+    "whenUnsatisfiable": "ScheduleAnyway",
+    "maxSkew": 1,
+    "matchLabelKeys": ["pod-template-hash"],
+}
+"""Where possible, and each generation by itself: in a rollout the old pods would else push the new ones together."""
 
 
 def template(endpoint: MultiContainerEndpoint, setup: router.Setup) -> K8sObject:
@@ -25,7 +32,11 @@ def template(endpoint: MultiContainerEndpoint, setup: router.Setup) -> K8sObject
         names.TABLE_ANNOTATION: routes.dump(table(endpoint)),
         names.CONTAINERS_ANNOTATION: json.dumps(dict(zip(derived, hostnames, strict=True)), separators=(",", ":")),
     }
-    labels = {**spec.pod.labels, **names.endpoint_labels(endpoint.metadata.name)}
+    labels = {
+        **spec.pod.labels,
+        **names.endpoint_labels(endpoint.metadata.name),
+        names.PROFILE_LABEL: spec.pod.security_profile,
+    }
     built: K8sObject = {
         "metadata": {"labels": labels, "annotations": annotations},
         "spec": _spec(endpoint, derived, setup),
@@ -40,17 +51,18 @@ def _spec(endpoint: MultiContainerEndpoint, derived: tuple[str, ...], setup: rou
         model.container(container, name, index, restricted=restricted)
         for index, (container, name) in enumerate(zip(spec.containers, derived, strict=True))
     ]
-    volumes = [volume for index in range(len(models)) for volume in model.volumes(index)]
+    ours = [volume for index, container in enumerate(spec.containers) for volume in model.volumes(container, index)]
+    theirs = [meta.without_null(volume.model_dump(by_alias=True)) for volume in spec.pod.volumes]
     return {
         "initContainers": [router.container(setup, longest_seconds(spec))],
         "containers": models,
-        "volumes": [router.volume(), *volumes],
+        "volumes": [router.volume(), *ours, *theirs],
         "serviceAccountName": spec.pod.service_account_name or endpoint.metadata.name,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": grace_seconds(spec),
         "securityContext": _security(restricted=restricted),
-        "topologySpreadConstraints": [_spread(endpoint.metadata.name)],
+        "topologySpreadConstraints": _spread(endpoint),
         **_placement(spec.pod),
     }
 
@@ -71,21 +83,19 @@ def _security(*, restricted: bool) -> K8sObject:
     return {**profile, "runAsNonRoot": True, "fsGroup": names.FS_GROUP} if restricted else profile
 
 
-def _spread(endpoint: str) -> K8sObject:
-    return {
-        "topologyKey": "kubernetes.io/hostname",
-        "whenUnsatisfiable": "ScheduleAnyway",
-        "maxSkew": 1,
-        "labelSelector": {"matchLabels": names.selector_labels(endpoint)},
-        "matchLabelKeys": ["pod-template-hash"],
-    }
+def _spread(endpoint: MultiContainerEndpoint) -> list[K8sObject]:
+    selected = {"labelSelector": {"matchLabels": names.selector_labels(endpoint.metadata.name)}}
+    wanted = endpoint.spec.pod.topology_spread_constraints or (_OVER_NODES,)
+    return [{**selected, **meta.without_null(constraint)} for constraint in wanted]
 
 
 def _placement(pod: Pod) -> K8sObject:
     wanted = {
         "nodeSelector": dict(pod.node_selector),
         "tolerations": [one.model_dump(by_alias=True, exclude_none=True) for one in pod.tolerations],
-        "affinity": dict(pod.affinity),
+        "affinity": meta.without_null(pod.affinity),
         "imagePullSecrets": [{"name": secret.name} for secret in pod.image_pull_secrets],
+        "priorityClassName": pod.priority_class_name,
+        "runtimeClassName": pod.runtime_class_name,
     }
     return {key: value for key, value in wanted.items() if value}

@@ -1,12 +1,13 @@
 """The router's container: a native sidecar (ADR 0003), first up and last down, hardened whatever the models need."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from mce_api import names
 from mce_operator.resources.meta import K8sObject
+from mce_operator.resources.network_policy import Network
 
-TABLE_VOLUME: Final = "route-table"
+TABLE_VOLUME: Final = f"{names.VOLUME_PREFIX}route-table"
 _TABLE_DIRECTORY: Final = "/etc/mce"
 _TABLE_FILE: Final = "table.json"
 _START_SECONDS: Final = 30
@@ -19,13 +20,14 @@ RESTRICTED: Final[K8sObject] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What the operator's owner says of every router."""
+    """What the operator's owner says of every endpoint: of its router, and of who gets to it."""
 
     image: str
     arguments: tuple[str, ...] = ()
     """Options besides those of every pod, such as `--access-log=all`."""
     env: tuple[tuple[str, str], ...] = ()
     """Variables, such as OpenTelemetry's."""
+    network: Network = field(default_factory=Network)
 
 
 def container(setup: Setup, grace_seconds: int) -> K8sObject:
@@ -69,8 +71,8 @@ def container(setup: Setup, grace_seconds: int) -> K8sObject:
 
 def volume() -> K8sObject:
     """The route table out of the pod's own annotation: nothing to keep beside the pod, nothing to delete (ADR 0005)."""
-    field = {"fieldPath": f"metadata.annotations['{names.TABLE_ANNOTATION}']"}
-    source = {"downwardAPI": {"items": [{"path": _TABLE_FILE, "fieldRef": field}]}}
+    reference = {"fieldPath": f"metadata.annotations['{names.TABLE_ANNOTATION}']"}
+    source = {"downwardAPI": {"items": [{"path": _TABLE_FILE, "fieldRef": reference}]}}
     return {"name": TABLE_VOLUME, "projected": {"sources": [source]}}
 
 

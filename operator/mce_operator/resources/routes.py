@@ -20,6 +20,8 @@ def table(endpoint: MultiContainerEndpoint) -> routes.RouteTable:
                 invocation_timeout_seconds=container.invocation_timeout_seconds,
                 max_concurrency=container.max_concurrency,
                 uid=names.container_uid(index) if restricted else None,
+                ping_path=container.ping_path,
+                invocations_path=container.invocations_path,
             )
             for index, container in enumerate(spec.containers)
         ),

@@ -6,6 +6,7 @@ import pytest
 
 from mce_api import routes
 from mce_api.routes import InvalidRouteTable, Limits, RouteTable, Target
+from support import paths
 
 TABLE = RouteTable(
     namespace="team-a",
@@ -44,6 +45,26 @@ def test_what_came_later_survives_too(uid: int | None, seconds: float) -> None:
     text = routes.dump(table)
     assert routes.parse(text) == table
     assert ("uid" in text, "maxInvocationSeconds" in text) == (uid is not None, seconds != 0)
+
+
+def test_paths_are_in_the_table_only_where_they_are_not_sagemakers() -> None:
+    target = Target(name="a", port=1, ping_path="/v1/models/m", invocations_path="/v1/models/m:predict")
+    table = replace(TABLE, targets=(target, Target(name="b", port=2)))
+    text = routes.dump(table)
+    assert routes.parse(text) == table
+    assert text.count("Path") == 2
+
+
+@pytest.mark.parametrize("path", paths.GOOD)
+def test_a_path_that_is_taken(path: str) -> None:
+    assert Target(name="a", port=1, ping_path=path, invocations_path=path).invocations_path == path
+
+
+@pytest.mark.parametrize("path", paths.BAD)
+def test_a_path_that_could_be_read_in_two_ways_is_refused(path: str) -> None:
+    for field in ("pingPath", "invocationsPath"):
+        with pytest.raises(InvalidRouteTable, match=rf"targets\[0\]\.{field}: must "):
+            routes.parse(table_of({"name": "a", "port": 1, field: path}))
 
 
 def test_limits_and_availability_have_defaults() -> None:

@@ -87,3 +87,10 @@ def test_what_the_router_alone_applies_needs_no_restart() -> None:
     before, after = resolve(endpoint()), resolve(endpoint(maxConcurrency=3, startupTimeoutSeconds=60))
     assert before.containers == after.containers
     assert before != after
+
+
+def test_a_containers_own_paths_reach_the_route_table_and_the_ping() -> None:
+    resolved = resolve(endpoint(pingPath="/v2/health/ready", invocationsPath="/v2/models/m/infer"))
+    (target,) = wanted.route_table(resolved, {"a": 20000}).targets
+    assert (target.ping_path, target.invocations_path) == ("/v2/health/ready", "/v2/models/m/infer")
+    assert resolved.containers[0].ping_path == "/v2/health/ready"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mce_api import names
-from mce_kit.kube import ApiError, Listing, Object
+from mce_kit.kube import ApiError, Listing, Object, as_it_is
 from mce_operator.observed import Pod, RouterReport
 
 Address = tuple[str, str, str]
@@ -21,6 +21,10 @@ class FakeApi:
         """Every write as (verb, kind)."""
         self.events: list[Object] = []
         self.metrics: list[Object] = []
+        self.metrics_lists: list[str | None] = []
+        """Namespace of every list of metrics; None: all."""
+        self.no_metrics: dict[str, ApiError] = {}
+        """What to answer to such a list instead, by namespace; empty: all."""
         self.fail: dict[tuple[str, str], ApiError] = {}
         """What to answer to (verb, kind) instead."""
         self.mutate: dict[str, Callable[[Object], None]] = {}
@@ -47,10 +51,12 @@ class FakeApi:
         except KeyError:
             raise ApiError(404, "NotFound", f"{kind} {name} not found") from None
 
-    async def list(self, kind: str, namespace: str | None, label_selector: str = "") -> Listing:
+    async def list(
+        self, kind: str, namespace: str | None, label_selector: str = "", keep: Callable[[Object], Object] = as_it_is
+    ) -> Listing:
         wanted = {key: value for key, _, value in (one.partition("=") for one in label_selector.split(",") if one)}
         items = [
-            copy.deepcopy(one)
+            keep(copy.deepcopy(one))
             for address, one in self.objects.items()
             if address[0] == kind
             and namespace in (None, address[1])
@@ -78,15 +84,27 @@ class FakeApi:
     async def patch(self, kind: str, namespace: str, name: str, body: Object, subresource: str = "") -> Object:
         self._log(subresource or "patch", kind)
         live = await self.get(kind, namespace, name)
-        for identity in ("resourceVersion",):
+        for identity in ("resourceVersion", "uid"):
             if body.get("metadata", {}).get(identity, live["metadata"][identity]) != live["metadata"][identity]:
                 raise ApiError(409, "Conflict", f"{identity} mismatch")
-        changed = merged(live, body)
-        moved = changed.get("spec") != live.get("spec")
+        changed = merge(live, body)
         if kind in self.mutate:
             self.mutate[kind](changed)
-        changed["metadata"]["generation"] = live["metadata"].get("generation", 0) + int(moved)
+        metadata = changed["metadata"]
+        metadata["generation"] = metadata.get("generation", 0) + int(changed.get("spec") != live.get("spec"))
+        ours = [one for one in metadata.get("managedFields", ()) if one["manager"] == names.FIELD_MANAGER]
+        metadata["managedFields"] = ours
         return copy.deepcopy(self.store(changed))
+
+    async def scale(self, body: Object, replicas: int) -> None:
+        self._log("scale", body["kind"])
+        live = await self.get(*_address(body))
+        facts = [(one["metadata"]["uid"], one["spec"]["replicas"]) for one in (live, body)]
+        if facts[0] != facts[1]:
+            raise ApiError(422, "Invalid", "the server rejected our request due to an error in our request")
+        live["spec"]["replicas"] = replicas
+        live["metadata"]["generation"] += 1
+        self.store(live)
 
     async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
         self._log("delete", kind)
@@ -98,8 +116,23 @@ class FakeApi:
     async def create_event(self, body: Object) -> None:
         self.events.append(body)
 
-    async def pod_metrics(self, namespace: str, label_selector: str) -> tuple[Object, ...]:
-        return tuple(one for one in self.metrics if one["metadata"]["namespace"] == namespace)
+    async def pod_metrics(self, namespace: str | None, label_selector: str) -> tuple[Object, ...]:
+        self.metrics_lists.append(namespace)
+        if (namespace or "") in self.no_metrics:
+            raise self.no_metrics[namespace or ""]
+        return tuple(one for one in self.metrics if namespace in (None, one["metadata"]["namespace"]))
+
+    async def get_lease(self, namespace: str, name: str, seconds: float) -> Object:
+        return await self.get("Lease", namespace, name)
+
+    async def put_lease(self, body: Object, seconds: float) -> Object:
+        if ("put", "Lease") in self.fail:
+            raise self.fail["put", "Lease"]
+        live = self.objects.get(_address(body))
+        wanted = body["metadata"].get("resourceVersion")
+        if wanted != (live["metadata"]["resourceVersion"] if live else None):
+            raise ApiError(409, "Conflict", "the object has been modified")
+        return copy.deepcopy(self.store(body))
 
     def _log(self, verb: str, kind: str) -> None:
         if (verb, kind) in self.fail:
@@ -111,14 +144,27 @@ def _address(raw: Object) -> Address:
     return raw["kind"], raw["metadata"]["namespace"], raw["metadata"]["name"]
 
 
-def merged(live: Any, patch: Any) -> Any:
-    """A strategic merge, as far as lists by name go."""
-    if isinstance(live, dict) and isinstance(patch, dict):
-        return {**live, **{key: merged(live.get(key), value) for key, value in patch.items()}}
-    if isinstance(live, list) and patch and isinstance(patch[0], dict) and "name" in patch[0]:
-        wanted = {one["name"]: one for one in patch}
-        return [merged(one, wanted.get(one["name"], {})) for one in live]
-    return copy.deepcopy(patch)
+def merge(live: Any, patch: Any) -> Any:
+    """A strategic merge patch, but for items that it adds to lists."""
+    kept = dict(live)
+    for name, value in patch.items():
+        if value is None:
+            kept.pop(name, None)
+        elif isinstance(value, dict):
+            kept[name] = merge(kept.get(name, {}), value)
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            kept[name] = [one for item in kept.get(name, []) if (one := _merged_item(item, value)) is not None]
+        else:
+            kept[name] = value
+    return kept
+
+
+def _merged_item(item: Any, patches: list[Any]) -> Any:
+    for patch in patches:
+        identity = patch.get("name", patch.get("port"))
+        if item.get("name") == identity or item.get("port") == identity:
+            return None if patch.get("$patch") == "delete" else merge(item, patch)
+    return item
 
 
 _LIST_KEYS = (("uid",), ("name",), ("mountPath",), ("containerPort", "protocol"), ("port", "protocol"))

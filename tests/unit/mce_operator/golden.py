@@ -3,12 +3,13 @@
 What changes in a file changes on every cluster at the next start of the operator: read the diff before committing it.
 """
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mce_api import validation
+from mce_api import names, validation
 from unit.mce_operator import objects
 
 FOLDER = Path(__file__).parent / "testdata"
@@ -28,7 +29,12 @@ def cases() -> list[str]:
 def rendered(case: str) -> str:
     document: dict[str, Any] = yaml.safe_load((FOLDER / f"{case}.in.yaml").read_text())
     endpoint = validation.endpoint(document)
-    return yaml.dump_all(objects.wanted(endpoint), Dumper=_Dumper, sort_keys=False, width=120)
+    built = copy.deepcopy(objects.wanted(endpoint))
+    for one in built:
+        # Packed bytes differ from one build of zlib to the next; what is in them has its own tests.
+        if names.RECORD_ANNOTATION in one["metadata"]["annotations"]:
+            one["metadata"]["annotations"] |= dict.fromkeys((names.RECORD_ANNOTATION, names.HASH_ANNOTATION), "packed")
+    return yaml.dump_all(built, Dumper=_Dumper, sort_keys=False, width=120)
 
 
 def stored(case: str) -> str:

@@ -10,13 +10,14 @@ from mce_operator.decisions import Decisions
 from mce_operator.desired import desired
 from mce_operator.key import Key
 from mce_operator.observed import Observed
-from mce_operator.resources.deployment import deployment
 from mce_operator.resources.meta import K8sObject
+from mce_operator.resources.network_policy import Network
 from mce_operator.resources.router import Setup
-from mce_operator.rollout import Revision
+from mce_operator.rollout import Revision, revision
+from mce_operator.settings import PROMETHEUS
 
 ROUTER_IMAGE = "localhost/mce/router:0.1.0"
-ROUTER = Setup(image=ROUTER_IMAGE)
+ROUTER = Setup(image=ROUTER_IMAGE, network=Network(operator_namespace="mce-system", metrics_from=PROMETHEUS))
 UID = "11111111-1111-1111-1111-111111111111"
 
 
@@ -44,22 +45,32 @@ def endpoint(*containers: dict[str, Any], **spec: Any) -> MultiContainerEndpoint
     return validation.endpoint(document(*containers, **spec))
 
 
+def first_revision(made: MultiContainerEndpoint) -> Revision:
+    """What is decided of an endpoint that has nothing yet."""
+    nothing = Observed(key=Key(made.metadata.namespace, made.metadata.name), document={"metadata": {}})
+    return revision(made, nothing, ROUTER, datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def deployment(made: MultiContainerEndpoint) -> K8sObject:
+    """Its first Deployment."""
+    return first_revision(made).deployment
+
+
 def template_hash(made: MultiContainerEndpoint) -> str:
-    built = deployment(made, ROUTER)
-    return str(built["spec"]["template"]["metadata"]["annotations"][names.HASH_ANNOTATION])
+    return first_revision(made).template
 
 
 def decisions(made: MultiContainerEndpoint, **changes: Any) -> Decisions:
     """What is decided of a healthy endpoint."""
-    revision = Revision(deployment=deployment(made, ROUTER))
+    made_of = first_revision(made)
     fresh = Observed(key=Key("team-a", "mnist"), document={"metadata": {}})
-    resizing = resize.resizing(revision.deployment, fresh, datetime(2026, 1, 1, tzinfo=UTC), steps=False)
-    return Decisions(**{"revision": revision, "resizing": resizing, **changes})
+    resizing = resize.resizing(made_of.deployment, fresh, datetime(2026, 1, 1, tzinfo=UTC), steps=False)
+    return Decisions(**{"revision": made_of, "resizing": resizing, **changes})
 
 
 def wanted(made: MultiContainerEndpoint) -> tuple[K8sObject, ...]:
     """Its children."""
-    return desired(made, decisions(made))
+    return desired(made, decisions(made), ROUTER)
 
 
 def running(name: str, *, since: str = "2026-01-01T00:00:00Z", up: bool = True, **more: Any) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 from typing import Any
 
+import pytest
+
 from mce_api import names
-from mce_operator.cache import Cache
+from mce_operator.cache import Cache, is_unanswered
 from mce_operator.key import Key
 from unit.mce_operator import objects
 
@@ -23,6 +25,27 @@ def test_an_older_event_never_undoes_a_newer_answer() -> None:
     assert cache.put(names.KIND, at(9)) == MNIST
     assert cache.put(names.KIND, at(8)) is None
     assert version(cache) == "9"
+
+
+def test_what_is_known_already_is_no_news() -> None:
+    cache = Cache()
+    assert cache.put(names.KIND, at(9)) == MNIST
+    assert cache.put(names.KIND, at(9)) is None
+
+
+def test_versions_that_are_no_numbers_are_always_news() -> None:
+    cache = Cache()
+    for text in ("a", "b"):
+        raw = at(0)
+        raw["metadata"]["resourceVersion"] = text
+        assert cache.put(names.KIND, raw) == MNIST
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen", "expected"), [(names.KIND, 1, False), (names.KIND, -1, True), ("Pod", -1, False)]
+)
+def test_an_endpoint_is_unanswered_until_its_generation_is_in_its_status(kind: str, seen: int, expected: bool) -> None:
+    assert is_unanswered(kind, objects.document(status={"observedGeneration": seen})) is expected
 
 
 def test_versions_are_compared_as_numbers() -> None:

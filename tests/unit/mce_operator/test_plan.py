@@ -12,7 +12,7 @@ from mce_operator.plan import Plan
 from unit.mce_operator import objects
 from unit.mce_operator.fake_api import fields
 
-ENDPOINT = objects.endpoint()
+ENDPOINT = objects.endpoint(replicas=2)
 WANTED = objects.wanted(ENDPOINT)
 BUILT = {built["kind"]: built for built in WANTED}
 OURS = f"{names.KIND}.{names.GROUP}"
@@ -49,14 +49,14 @@ def planned(*children: Child) -> Plan:
     return plans.plan(WANTED, observed)
 
 
-ALL = ("ServiceAccount", "Service", "Deployment")
+ALL = ("ServiceAccount", "NetworkPolicy", "Service", "Deployment", "PodDisruptionBudget")
 
 
 @pytest.mark.parametrize(
     ("changed", "applies"),
     [
         pytest.param({}, (), id="nothing differs, nothing is written"),
-        pytest.param({"ServiceAccount": None, "Service": None, "Deployment": None}, ALL, id="all absent, in order"),
+        pytest.param(dict.fromkeys(ALL), ALL, id="all absent, in order"),
         pytest.param({"Service": None}, ("Service",), id="one deleted"),
         pytest.param({"Deployment": {"hash": "old"}}, ("Deployment",), id="another spec than last time"),
         pytest.param(
@@ -86,7 +86,7 @@ def test_a_child_of_an_earlier_owner_is_deleted_and_not_applied_over() -> None:
     orphan = live("Deployment", controller_uid="dead")
     found = planned(live("ServiceAccount"), orphan)
     assert found.orphans == (orphan,)
-    assert [built["kind"] for built in found.applies] == ["Service"]
+    assert [built["kind"] for built in found.applies] == ["NetworkPolicy", "Service", "PodDisruptionBudget"]
     assert not found.is_applied
 
 
@@ -113,7 +113,7 @@ def test_the_deployment_counts_as_applied_only_when_it_is_the_wanted_one() -> No
 
 
 def test_a_child_that_is_no_longer_wanted_is_deleted_if_it_is_ours_and_else_left_alone() -> None:
-    ours = dataclasses.replace(live("Service"), kind="PodDisruptionBudget")
-    theirs = dataclasses.replace(ours, kind="NetworkPolicy", is_managed=False, controller_kind="", controller_uid="")
+    ours = dataclasses.replace(live("Service"), kind="HorizontalPodAutoscaler")
+    theirs = dataclasses.replace(ours, kind="Unheard", is_managed=False, controller_kind="", controller_uid="")
     found = planned(*(live(kind) for kind in ALL), ours, theirs)
     assert (found.superfluous, found.applies, found.taken) == ((ours,), (), ())

@@ -138,3 +138,54 @@ async def test_closing_waits_for_the_present_run_and_hands_out_nothing_more() ->
     await closing
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(queue.get(), 0.01)
+
+
+def test_what_somebody_asked_for_runs_before_the_rest() -> None:
+    queue = schedule()
+    queue.add(A)
+    queue.add(B, first=True)
+    queue.add(B)
+    assert [queue.take(0), queue.take(0), queue.take(0)] == [B, A, None]
+
+
+def test_a_key_that_waits_already_comes_forward() -> None:
+    queue = schedule()
+    queue.add(A)
+    queue.add(B)
+    queue.add(B, first=True)
+    assert queue.depth == 2
+    assert [queue.take(0), queue.take(0), queue.take(0)] == [B, A, None]
+
+
+def test_a_wish_during_a_run_keeps_its_rank() -> None:
+    queue = schedule()
+    queue.add(A)
+    queue.take(0)
+    queue.add(A, first=True)
+    queue.add(A)
+    queue.add(B)
+    queue.done(A)
+    assert [queue.take(0), queue.take(0)] == [A, B]
+
+
+def test_a_stream_of_first_ones_does_not_starve_the_rest() -> None:
+    queue = schedule()
+    queue.add(B)
+    for number in range(20):
+        queue.add(Key("busy", str(number)), first=True)
+    order = [queue.take(0) for _ in range(21)]
+    assert order.index(B) == 8
+
+
+async def test_a_paused_queue_hands_out_nothing_and_forgets_new_wishes() -> None:
+    clock = asyncio.get_running_loop().time
+    queue = WorkQueue(schedule(), clock)
+    queue.add(A)
+    queue.pause()
+    queue.add(B)
+    queue.add_after(B, 0)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(queue.get(), 0.05)
+    queue.resume()
+    assert await asyncio.wait_for(queue.get(), 5) == A
+    assert (queue.depth, queue.waiting) == (0, 0)

@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,11 +17,14 @@ from mce_operator.events import Recorder
 from mce_operator.key import Key
 from mce_operator.metrics import Metrics
 from mce_operator.reconcile import Outcome, Reconciler
+from mce_operator.sync import Scope
+from mce_operator.throttle import Bucket, Throttle
 from unit.mce_operator import objects
 from unit.mce_operator.fake_api import FakeApi, FakeRouters
 
 KEY = Key("team-a", "mnist")
-FIRST = [("apply", "ServiceAccount"), ("apply", "Service"), ("apply", "Deployment"), ("status", names.KIND)]
+KINDS = ("ServiceAccount", "NetworkPolicy", "Service", "Deployment", "PodDisruptionBudget")
+FIRST = [*(("apply", kind) for kind in KINDS), ("status", names.KIND)]
 
 
 class Cluster:
@@ -32,12 +36,13 @@ class Cluster:
 
     async def start(self) -> None:
         self.cache, self.metrics = Cache(), Metrics()
-        await sync.fill(self.api, self.cache, ())
+        await sync.fill(self.api, self.cache, Scope())
         utc: Callable[[], datetime] = lambda: self.now  # noqa: E731
+        throttle = Throttle(Bucket(rate=1, burst=1000), lambda: 0.0, self.metrics.held_back)
         self.reconciler = Reconciler(
             api=self.api,
             cache=self.cache,
-            writer=Writer(self.api, self.cache, self.metrics),
+            writer=Writer(self.api, self.cache, self.metrics, throttle),
             recorder=Recorder("test", utc),
             metrics=self.metrics,
             routers=FakeRouters(),
@@ -47,7 +52,7 @@ class Cluster:
 
     async def run(self) -> Outcome:
         """Lets all events arrive, and runs one pass."""
-        await sync.fill(self.api, self.cache, ())
+        await sync.fill(self.api, self.cache, Scope())
         return await self.reconciler.reconcile(KEY)
 
     def writes(self) -> list[tuple[str, str]]:
@@ -67,7 +72,7 @@ class Cluster:
 @pytest.fixture
 async def cluster() -> Cluster:
     made = Cluster()
-    made.api.store(objects.document())
+    made.api.store(objects.document(replicas=2))
     await made.start()
     return made
 
@@ -95,7 +100,7 @@ async def test_a_restart_writes_nothing(cluster: Cluster) -> None:
     assert cluster.writes() == []
 
 
-@pytest.mark.parametrize("kind", ["ServiceAccount", "Service", "Deployment"])
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_deleted_child_is_made_again(cluster: Cluster, kind: str) -> None:
     await cluster.run()
     del cluster.api.objects[kind, *KEY]
@@ -116,7 +121,7 @@ async def test_an_edited_child_is_healed(cluster: Cluster) -> None:
     cluster.writes()
     await cluster.run()
     assert ("apply", "Deployment") in cluster.writes()
-    assert cluster.api.objects["Deployment", *KEY]["spec"]["replicas"] == 1
+    assert cluster.api.objects["Deployment", *KEY]["spec"]["replicas"] == 2
 
 
 async def test_a_child_of_a_dead_owner_is_deleted_and_then_made_anew(cluster: Cluster) -> None:
@@ -125,14 +130,106 @@ async def test_a_child_of_a_dead_owner_is_deleted_and_then_made_anew(cluster: Cl
     cluster.writes()
     outcome = await cluster.run()
     assert not outcome.is_settled
-    assert [write for write in cluster.writes() if write[1] != names.KIND] == [
-        ("delete", "ServiceAccount"),
-        ("delete", "Service"),
-        ("delete", "Deployment"),
-    ]
+    assert [write for write in cluster.writes() if write[1] != names.KIND] == [("delete", kind) for kind in KINDS]
     assert (await cluster.run()).is_settled
     owner = cluster.api.objects["Deployment", *KEY]["metadata"]["ownerReferences"][0]
     assert owner["uid"] == "reborn"
+
+
+async def test_what_others_add_is_taken_out_told_and_counted(cluster: Cluster) -> None:
+    await cluster.run()
+    await cluster.run()
+
+    def add(live: dict[str, Any]) -> None:
+        live["spec"]["template"]["spec"]["containers"].append({"name": "evil", "image": "x"})
+        tree: dict[str, Any] = {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"evil"}': {}}}}}}
+        live["metadata"]["managedFields"].append({"manager": "kubectl-edit", "operation": "Update", "fieldsV1": tree})
+
+    cluster.edit("Deployment", add)
+    cluster.writes()
+    cluster.api.events.clear()
+    await cluster.run()
+    assert cluster.writes() == [("patch", "Deployment")]
+    pods = cluster.api.objects["Deployment", *KEY]["spec"]["template"]["spec"]
+    assert [container["name"] for container in pods["containers"]] == ["a", "b"]
+    (event,) = cluster.api.events
+    assert (event["reason"], event["type"]) == ("DriftHealed", "Warning")
+    assert event["note"].startswith("Deployment mnist: spec.template.spec.containers[name=evil] added by kubectl-edit;")
+    text = cluster.metrics.render().decode()
+    assert 'mce_operator_drift_healed_total{kind="Deployment",what="added"} 1.0' in text
+    await cluster.run()
+    assert cluster.writes() == []
+
+
+async def test_a_deleted_child_is_told_but_not_one_that_is_made_for_the_first_time(cluster: Cluster) -> None:
+    await cluster.run()
+    assert [event["reason"] for event in cluster.api.events] == ["Creating"]
+    del cluster.api.objects["Service", *KEY]
+    await cluster.run()
+    (event,) = cluster.api.events[1:]
+    assert event["note"] == "Service mnist: deleted; it is as it should be again"
+
+
+async def test_a_child_that_is_wanted_no_more_and_then_again_is_no_drift(cluster: Cluster) -> None:
+    await cluster.run()
+
+    def scale(live: dict[str, Any], replicas: int) -> None:
+        live["spec"]["replicas"] = replicas
+
+    for replicas in (1, 2):
+        cluster.edit(names.KIND, partial(scale, replicas=replicas))
+        await cluster.run()
+    assert "DriftHealed" not in [event["reason"] for event in cluster.api.events]
+    assert ("PodDisruptionBudget", *KEY) in cluster.api.objects
+
+
+async def test_a_writer_that_never_stops_costs_a_bounded_rate_of_writes(cluster: Cluster) -> None:
+    await cluster.run()
+    cluster.writes()
+    cluster.api.events.clear()
+
+    def fight(live: dict[str, Any], step: int) -> None:
+        live["spec"]["replicas"] = 5 + step % 2
+        live["metadata"]["managedFields"] = [
+            {"manager": "fighter", "operation": "Update", "fieldsV1": {"f:spec": {"f:replicas": {}}}},
+            *(one for one in live["metadata"]["managedFields"] if one["manager"] != "fighter"),
+        ]
+        live["metadata"]["managedFields"][1]["fieldsV1"]["f:spec"].pop("f:replicas", None)
+        live["status"] = objects.rolled_out(2, observedGeneration=step)
+
+    for step in range(500):
+        cluster.now += timedelta(seconds=0.02)  # 50 times a second
+        cluster.edit("Deployment", partial(fight, step=step))
+        outcome = await cluster.run()
+        assert outcome.is_settled
+    writes = cluster.writes()
+    assert writes.count(("apply", "Deployment")) == 4  # 3 at once, 1 after 5 s; the next is due at 10 s
+    assert len(writes) <= 8
+    assert sorted(event["reason"] for event in cluster.api.events if event["reason"].startswith("Drift")) == [
+        "DriftConflict",
+        "DriftHealed",
+    ]
+    assert any(
+        event["note"] == "Deployment mnist: spec.replicas edited by fighter, again and again; "
+        "it is set right once in 5 s"
+        for event in cluster.api.events
+    )
+    cluster.now += timedelta(seconds=5)
+    await cluster.run()
+    assert cluster.api.objects["Deployment", *KEY]["spec"]["replicas"] == 2
+
+
+async def test_a_child_whose_endpoint_label_was_changed_is_still_its_endpoints(cluster: Cluster) -> None:
+    await cluster.run()
+
+    def relabel(live: dict[str, Any]) -> None:
+        live["metadata"]["labels"][names.ENDPOINT_LABEL] = "other"
+        del live["metadata"]["managedFields"][0]["fieldsV1"]["f:metadata"]["f:labels"][f"f:{names.ENDPOINT_LABEL}"]
+
+    cluster.edit("Service", relabel)
+    assert cluster.cache.put("Service", cluster.api.objects["Service", *KEY]) == KEY
+    await cluster.run()
+    assert cluster.api.objects["Service", *KEY]["metadata"]["labels"][names.ENDPOINT_LABEL] == "mnist"
 
 
 async def test_somebody_elses_object_is_never_touched(cluster: Cluster) -> None:
@@ -221,13 +318,124 @@ async def test_one_event_per_transition(cluster: Cluster) -> None:
 
 async def test_the_whole_way_into_service(cluster: Cluster) -> None:
     await cluster.run()
-    template = objects.template_hash(objects.endpoint())
-    up = {
-        "kind": "Pod",
-        "apiVersion": "v1",
-        **objects.pod(template, objects.running("a"), objects.running("b")),
-    }
-    cluster.api.store(up)
-    cluster.edit("Deployment", lambda live: live.update(status=objects.rolled_out()))
+    template = objects.template_hash(objects.endpoint(replicas=2))
+    for number in range(2):
+        up = objects.pod(template, objects.running("a"), objects.running("b"), name=f"mnist-{number}")
+        cluster.api.store({"kind": "Pod", "apiVersion": "v1", **up})
+    cluster.edit("Deployment", lambda live: live.update(status=objects.rolled_out(2)))
     await cluster.run()
     assert (cluster.status()["state"], cluster.status()["containersReady"]) == ("InService", "2/2")
+
+
+def deployment_is(cluster: Cluster, reason: str, **numbers: int) -> None:
+    """The Deployment's controller has gone on."""
+    live = cluster.api.objects["Deployment", *KEY]
+    condition = {"type": "Progressing", "status": "True", "reason": reason, "message": ""}
+    if reason == "ProgressDeadlineExceeded":
+        condition |= {"status": "False", "message": 'ReplicaSet "mnist-2" has timed out progressing.'}
+    generation = live["metadata"]["generation"]
+    status = objects.rolled_out(**numbers, observedGeneration=generation, conditions=[condition])
+    cluster.edit("Deployment", lambda live: live.update(status=status))
+
+
+async def settled(cluster: Cluster) -> None:
+    deployment_is(cluster, "NewReplicaSetAvailable")
+    await cluster.run()
+    await cluster.run()
+
+
+def update(cluster: Cluster, image: str) -> None:
+    def change(live: dict[str, Any]) -> None:
+        live["metadata"]["generation"] += 1
+        live["spec"]["containers"][0]["image"] = image
+
+    cluster.edit(names.KIND, change)
+
+
+DEPLOYMENT, STATUS = ("apply", "Deployment"), ("status", names.KIND)
+
+
+async def test_an_update_a_rollback_and_a_fix_cost_one_write_of_the_deployment_each(cluster: Cluster) -> None:
+    await cluster.run()
+    await settled(cluster)
+    cluster.writes()
+
+    update(cluster, "bad:1")
+    await cluster.run()
+    assert cluster.writes() == [DEPLOYMENT, STATUS]
+    assert cluster.status()["state"] == "Updating"
+    deployment_is(cluster, "ProgressDeadlineExceeded", replicas=2)
+    await cluster.run()
+    assert cluster.writes() == [DEPLOYMENT, STATUS]
+    assert cluster.status()["state"] == "RollingBack"
+    await settled(cluster)
+    assert cluster.writes() == [STATUS]
+    assert (cluster.status()["state"], cluster.status()["reason"]) == ("InService", "RolledBack")
+
+    await cluster.start()
+    await cluster.run()
+    assert cluster.writes() == []
+    update(cluster, "fixed:1")
+    await cluster.run()
+    await settled(cluster)
+    assert cluster.writes() == [DEPLOYMENT, STATUS, STATUS]
+    assert (cluster.status()["state"], cluster.status()["reason"]) == ("InService", "")
+
+
+async def test_a_canary_costs_one_write_for_the_canary_and_one_for_the_others(cluster: Cluster) -> None:
+    rollout = {"strategy": "Canary", "stepPercent": 50, "bakeSeconds": 60}
+    cluster.edit(names.KIND, lambda live: live["spec"].update(rollout=rollout))
+    await cluster.run()
+
+    def pods(template: str) -> None:
+        ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T01:00:00Z"}
+        made = objects.pod(template, objects.running("a"), name=template, conditions=[ready])
+        cluster.api.store({"kind": "Pod", "apiVersion": "v1", **made})
+
+    pods(cluster.api.objects["Deployment", *KEY]["metadata"]["annotations"][names.TEMPLATE_ANNOTATION])
+    await settled(cluster)
+    cluster.writes()
+    update(cluster, "new:1")
+    await cluster.run()
+    pods(cluster.api.objects["Deployment", *KEY]["metadata"]["annotations"][names.TEMPLATE_ANNOTATION])
+    deployment_is(cluster, "ReplicaSetUpdated", replicas=2)
+    outcome = await cluster.run()
+    assert outcome.look_again_seconds == 60
+    assert cluster.status()["rollout"]["message"] == "Canary: 1 of 1 pods bakes until 01:01:00 UTC"
+    written = cluster.writes()
+    assert written.count(DEPLOYMENT) == 1
+    for _ in range(3):
+        cluster.now += timedelta(seconds=19)
+        await cluster.run()
+    assert cluster.writes() == []
+    cluster.now += timedelta(seconds=3)
+    await cluster.run()
+    assert cluster.writes() == [DEPLOYMENT, STATUS]
+    assert cluster.api.objects["Deployment", *KEY]["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == "100%"
+
+
+async def test_with_availability_any_the_service_is_prepared_once_and_put_back_before_the_pods_change(
+    cluster: Cluster,
+) -> None:
+    cluster.edit(names.KIND, lambda live: live["spec"].update(availability="Any", replicas=1))
+    await cluster.run()
+    template = objects.template_hash(objects.endpoint(availability="Any", replicas=1))
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    pod = objects.pod(template, objects.running("a"), objects.running("b"), conditions=[ready])
+    cluster.api.store({"kind": "Pod", "apiVersion": "v1", **pod})
+    cluster.edit("Deployment", lambda live: live.update(status=objects.rolled_out()))
+    cluster.writes()
+    await cluster.run()
+    assert cluster.writes().count(("apply", "Service")) == 1
+    assert cluster.api.objects["Service", *KEY]["spec"]["publishNotReadyAddresses"]
+    await cluster.run()
+    cluster.writes()
+    await cluster.run()
+    await cluster.start()
+    await cluster.run()
+    assert cluster.writes() == []
+    cluster.edit(names.KIND, lambda live: live["spec"].update(pod={"labels": {"a": "b"}}))
+    await cluster.run()
+    applied = [kind for verb, kind in cluster.writes() if verb == "apply"]
+    assert applied == ["Service", "Deployment"]
+    assert not cluster.api.objects["Service", *KEY]["spec"]["publishNotReadyAddresses"]

@@ -165,8 +165,8 @@ async def test_a_refused_resize_is_rolled_out_and_the_status_says_why(world: Wor
     assert world.amounts() == [LARGE] * 2
     assert world.status()["rollout"] == {
         "method": "Rollout",
-        "updated": 0,
-        "total": 0,
+        "updated": 2,
+        "total": 2,
         "message": "not in place: no room",
     }
     world.writes()
@@ -316,11 +316,11 @@ async def test_steps_with_bake_time_are_kept_for_amounts_too(world: World) -> No
 
 @pytest.mark.parametrize("text", ["", "no", "[]", "{}", '{"hash":1}', '{"hash":"x","shape":"y","resources":[]}'])
 async def test_an_annotation_that_makes_no_sense_is_none(world: World, text: str) -> None:
-    world.edit("Deployment", lambda live: live["metadata"]["annotations"].update({names.TEMPLATE_ANNOTATION: text}))
+    world.edit("Deployment", lambda live: live["metadata"]["annotations"].update({names.CHANGE_ANNOTATION: text}))
     world.want(spec(LARGE))
     await world.settle()
     assert world.amounts() == [LARGE] * 2
-    assert json.loads(world.deployment["metadata"]["annotations"][names.TEMPLATE_ANNOTATION])["hash"]
+    assert json.loads(world.deployment["metadata"]["annotations"][names.CHANGE_ANNOTATION])["hash"]
 
 
 def test_amounts_are_equal_however_they_are_written() -> None:

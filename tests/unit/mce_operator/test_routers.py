@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -7,9 +8,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from mce_api.routes import RouteTable, Target
 from mce_operator import observed as parsed
+from mce_operator.autoscale import Load
 from mce_operator.observed import RouterReport, TargetReport, Traffic
 from mce_operator.routers import HttpRouters
+from mce_router import report
 from unit.mce_operator import objects
 
 POD = dataclasses.replace(parsed.pod(objects.pod("t", objects.running("a"))), ip="127.0.0.1")
@@ -69,3 +73,44 @@ async def test_a_pod_without_an_address_or_without_a_router_is_left_out() -> Non
     async with aiohttp.ClientSession() as session:
         nobody = dataclasses.replace(POD, name="nobody", ip="127.0.0.1")
         assert await HttpRouters(session).ask([dataclasses.replace(POD, ip=""), nobody]) == {}
+
+
+ROW = {"name": "a", "state": "Healthy", "inflight": 2, "queued": 1, "invocations": 7}
+
+
+async def test_loads_need_only_one_page_and_count_who_waits_as_in_flight() -> None:
+    async with router(json.dumps({"targets": [ROW]}), "no metrics") as routers:
+        assert await routers.loads([POD]) == {POD.name: {"a": Load(invocations=7, in_flight=3)}}
+
+
+@pytest.mark.parametrize("name", ["", "a" * 64])
+async def test_a_load_of_nobody_is_no_answer(name: str) -> None:
+    async with router(json.dumps({"targets": [{**ROW, "name": name}]}), "") as routers:
+        assert await routers.loads([POD]) == {}
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-1", "1e300", '"many"', "null", "[]"])
+async def test_a_load_that_is_no_count_is_no_answer(value: str) -> None:
+    page = json.dumps({"targets": [ROW]}).replace('"invocations": 7', f'"invocations": {value}')
+    async with router(page, "") as routers:
+        assert await routers.loads([POD]) == {}
+
+
+async def test_a_real_router_tells_its_loads() -> None:
+    table = RouteTable(namespace="n", endpoint="e", mode="Direct", targets=(Target(name="a", port=30101),))
+    samples = {"mce_inflight": {"a": [2.0]}, "mce_queue_length": {"a": [1.0]}}
+    samples["mce_container_invocations_total"] = {"a": [7.0]}
+    state = report.Report(
+        ready=True, draining=False, listener_check="off", vitals={"a": ("Healthy", "", "", "")}, samples=samples
+    )
+    async with router(json.dumps(report.targets(state, table)), "") as routers:
+        assert await routers.loads([POD]) == {POD.name: {"a": Load(invocations=7, in_flight=3)}}
+
+
+async def test_what_a_router_says_is_bounded() -> None:
+    ports = list(range(1, 100))
+    row = {"name": "a", "state": "Starting", "cause": "c" * 999, "lastError": "e" * 999, "listensOn": [*ports, "x"]}
+    async with router(json.dumps({"targets": [row]}), METRICS) as routers:
+        found = await routers.ask([POD])
+    target = found[POD.name].targets["a"]
+    assert (len(target.cause), len(target.text), target.listens_on) == (64, 256, tuple(ports[:16]))

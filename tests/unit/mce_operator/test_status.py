@@ -9,6 +9,7 @@ from mce_api.endpoint import MultiContainerEndpoint
 from mce_api.status import Condition, Status, Why
 from mce_operator import observed as parsed
 from mce_operator import status as statuses
+from mce_operator.history import Rejection
 from mce_operator.key import Key
 from mce_operator.observed import Child, Observed
 from mce_operator.plan import Failure, Plan
@@ -32,6 +33,7 @@ def situation(  # one endpoint with one container, unless said otherwise
     failures: tuple[Failure, ...] = (),
     now: datetime = NOW,
     pod_status: dict[str, Any] | None = None,
+    rejection: Rejection | None = None,
     **spec: Any,
 ) -> Situation:
     document = objects.document(*containers, status=before, **spec)
@@ -49,10 +51,11 @@ def situation(  # one endpoint with one container, unless said otherwise
         pods=parsed.pods(raw),
     )
     made = Plan(**{"is_applied": deployment is not None, **(plan or {})})
+    chosen = objects.decisions(endpoint)
     return Situation(
         endpoint=endpoint,
         observed=observed,
-        decisions=objects.decisions(endpoint),
+        decisions=dataclasses.replace(chosen, revision=dataclasses.replace(chosen.revision, rejection=rejection)),
         plan=made,
         verdict=verdict(endpoint, observed, template, objects.ROUTER_IMAGE, now),
         failures=failures,
@@ -73,7 +76,7 @@ STARTING = rolled_out(1, readyReplicas=0, availableReplicas=0)
 @pytest.mark.parametrize(
     ("states", "pod_status", "why", "says"),
     [
-        pytest.param((), {}, Why.PENDING, "waiting for its node", id="the kubelet has not taken the pod"),
+        pytest.param((), {}, Why.PENDING, "waits for its node", id="the kubelet has not taken the pod"),
         pytest.param(
             (waiting("solo", "PodInitializing"),), {}, Why.PENDING, "start before it", id="the router comes first"
         ),
@@ -216,7 +219,8 @@ def test_each_symptom_has_its_word_and_its_cure(
     assert says in found.containers[0].message
     ready = condition(found, "Ready")
     assert (ready.status, ready.reason) == ("False", why.value)
-    assert ready.message == f"container Solo: {why.value}: {found.containers[0].message}"
+    subject = "pods" if why is Why.UNSCHEDULABLE else "container Solo"
+    assert ready.message == f"{subject}: {why.value}: {found.containers[0].message}"
     told = why not in {Why.PENDING, Why.STARTING}
     assert found.failure_reason == (ready.message if told else "")
 
@@ -433,3 +437,106 @@ def test_pods_of_other_generations_and_dying_ones_do_not_count() -> None:
     observed = dataclasses.replace(case.observed, pods=(old, dying))
     found = verdict(case.endpoint, observed, case.decisions.revision.template, objects.ROUTER_IMAGE, NOW)
     assert found.containers[0].ready == 0
+
+
+REJECTED = Rejection(template="t", generation=2, why=Why.OOM_KILLED, message="container Solo: OOMKilled: too big")
+SETTLED = [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]
+
+
+@pytest.mark.parametrize(
+    ("case", "expected", "ready", "reconciling", "stalled"),
+    [
+        pytest.param(
+            situation(UP, deployment=rolled_out(1, replicas=2), plan={"is_applied": False}, rejection=REJECTED),
+            ("RollingBack", "RollingBack", "1/1"),
+            "False",
+            "True",
+            "False",
+            id="it has just been decided",
+        ),
+        pytest.param(
+            situation(UP, deployment=rolled_out(1, replicas=2), rejection=REJECTED),
+            ("RollingBack", "RollingBack", "1/1"),
+            "False",
+            "True",
+            "False",
+            id="the rejected pods are still there",
+        ),
+        pytest.param(
+            situation(UP, deployment=rolled_out(conditions=SETTLED), rejection=REJECTED),
+            ("InService", "RolledBack", "1/1"),
+            "False",
+            "False",
+            "True",
+            id="back: it serves, and whoever waits for the newest spec learns that it will not come",
+        ),
+        pytest.param(
+            situation(
+                UP,
+                deployment=rolled_out(conditions=SETTLED),
+                rejection=REJECTED,
+                replicas=2,
+                before=IN_SERVICE,
+                generation=2,
+            ),
+            ("Updating", "Pending", "0/1"),
+            "False",
+            "True",
+            "False",
+            id="scaled when it was back",
+        ),
+        pytest.param(
+            situation(
+                CRASHED,
+                deployment=STARTING | {"conditions": SETTLED},
+                rejection=REJECTED,
+                before=IN_SERVICE,
+            ),
+            ("InService", "Exit", "0/1"),
+            "False",
+            "False",
+            "True",
+            id="a crash when it was back",
+        ),
+        pytest.param(
+            situation(CRASHED, deployment=STARTING | {"conditions": LATE}, rejection=REJECTED),
+            ("UpdateRollbackFailed", "Exit", "0/1"),
+            "False",
+            "False",
+            "True",
+            id="the last good one does not come up either",
+        ),
+        pytest.param(
+            situation(deployment=rolled_out(0), rejection=REJECTED, suspend=True),
+            ("OutOfService", "Suspended", "0/1"),
+            "False",
+            "False",
+            "False",
+            id="suspended when it was back",
+        ),
+    ],
+)
+def test_states_of_a_rollback(
+    case: Situation, expected: tuple[str, str, str], ready: str, reconciling: str, stalled: str
+) -> None:
+    found = statuses.status(case, NOW)
+    assert summary(found) == expected
+    shown = [condition(found, type_).status for type_ in ("Ready", "Reconciling", "Stalled")]
+    assert shown == [ready, reconciling, stalled]
+    told = condition(found, "RolledBack")
+    assert (told.status, told.reason) == ("True", "OOMKilled")
+    assert told.message == "generation 2 was rejected: container Solo: OOMKilled: too big"
+    if found.reason in {"RollingBack", "RolledBack"}:
+        assert found.failure_reason.startswith(told.message)
+
+
+def test_there_is_no_word_of_a_rollback_while_the_newest_spec_runs() -> None:
+    found = statuses.status(situation(UP, deployment=rolled_out()), NOW)
+    assert [one.type for one in found.conditions] == ["Ready", "Reconciling", "Stalled"]
+
+
+def test_a_pod_that_bakes_is_no_end_of_a_rollout_and_a_later_restart_is_no_rollout() -> None:
+    baking = rolled_out(availableReplicas=0)
+    assert statuses.status(situation(UP, deployment=baking), NOW).state == "Creating"
+    again = statuses.status(situation(UP, deployment=baking | {"conditions": SETTLED}), NOW)
+    assert (again.state, condition(again, "Ready").status) == ("InService", "True")

@@ -9,6 +9,7 @@ from mce_api import errors
 from mce_api.endpoint import Container
 from mce_api.endpoint import Limits as ResourceLimits
 from mce_api.errors import Failure, ModelFailure, Reason, Refusal
+from mce_api.pings import PingCause
 from mce_api.routes import Limits, Target
 from mce_router import headers, rescue, settings
 
@@ -100,3 +101,14 @@ def test_the_table_of_headers_has_each_known_header_with_its_largest_length() ->
     lengths = {row[0].strip("`").lower(): row[2] for row in table("Calling it", "of a request")}
     for name, most in headers.MAX_LENGTHS.items():
         assert lengths[name.decode()].removesuffix(" bytes") == str(most)
+
+
+def test_the_paths_of_a_container_have_the_defaults_of_the_table() -> None:
+    container = Container(name="a", image="i")
+    documented = {row[0]: row[1].strip("`") for row in table("Calling it", "field")}
+    assert documented == {"`pingPath`": TARGET.ping_path, "`invocationsPath`": TARGET.invocations_path}
+    assert [container.ping_path, container.invocations_path] == list(documented.values())
+
+
+def test_the_table_of_causes_has_every_word_once() -> None:
+    assert [row[0] for row in table("The admin port", "`cause`")] == [f"`{cause}`" for cause in PingCause]

@@ -4,10 +4,12 @@ from mce_api.routes import RouteTable, Target
 from mce_router import report
 from mce_router.report import Report
 
-HEALTHY, STARTING, SICK = ("Healthy", "", ""), ("Starting", "nothing listens", ""), ("Unhealthy", "answered 500", "")
+HEALTHY = ("Healthy", "", "", "")
+STARTING = ("Starting", "PortNotBound", "nothing listens", "")
+SICK = ("Unhealthy", "PingStatus", "answered 500", "")
 
 
-def one(ready: bool = True, inflight: int = 0, **vitals: tuple[str, str, str]) -> Report:
+def one(ready: bool = True, inflight: int = 0, **vitals: tuple[str, str, str, str]) -> Report:
     samples = {"mce_inflight": {"a": [float(inflight)]}}
     return Report(ready=ready, draining=False, listener_check="netlink", vitals=vitals, samples=samples)
 
@@ -34,9 +36,9 @@ def test_targets_show_sums_and_zeros_for_what_is_not_known_yet() -> None:
     table = RouteTable(
         namespace="n", endpoint="e", mode="Direct", targets=(Target(name="a", port=1), Target(name="new", port=2))
     )
-    whole = report.together([one(inflight=1, a=HEALTHY), one(inflight=2, a=HEALTHY)], (), (), draining=False)
+    whole = report.together([one(inflight=1, a=SICK), one(inflight=2, a=HEALTHY)], (), (), draining=False)
     rows = report.targets(whole, table)["targets"]
-    assert [(row["name"], row["state"], row["inflight"], row["queued"]) for row in rows] == [
-        ("a", "Healthy", 3, 0),
-        ("new", "", 0, 0),
+    assert [(row["name"], row["state"], row["cause"], row["inflight"], row["queued"]) for row in rows] == [
+        ("a", "Unhealthy", "PingStatus", 3, 0),
+        ("new", "", "", 0, 0),
     ]

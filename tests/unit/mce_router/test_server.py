@@ -61,8 +61,8 @@ class FakeTransport(asyncio.Transport):
         self.closing = True
 
 
-async def _never(_target: Target) -> str:
-    return "never asked"
+async def _never(_target: Target) -> None:
+    raise NotImplementedError
 
 
 def service() -> Service:

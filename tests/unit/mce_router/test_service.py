@@ -17,8 +17,8 @@ from mce_router.upstream import Pool
 A, B = Target(name="a", port=1), Target(name="b", port=2)
 
 
-async def _well(_target: Target) -> str:
-    return ""
+async def _well(_target: Target) -> None:
+    return None
 
 
 def table(*targets: Target, **more: Any) -> RouteTable:
@@ -60,3 +60,13 @@ def test_the_pool_of_a_container_that_is_gone_keeps_nothing() -> None:
     shared.tick()
     assert late._closed
     assert shared.pool(B) is shared.pool(B)
+
+
+def test_a_chain_of_the_old_table_keeps_its_path_when_a_new_one_comes() -> None:
+    shared = service()
+    elsewhere = replace(A, invocations_path="/v2/models/m/infer")
+    before = shared.pool(A)
+    shared.use(table(elsewhere, B))
+    assert before._closed
+    assert shared.pool(elsewhere).request_start == b"POST /v2/models/m/infer HTTP/1.1\r\nhost: 127.0.0.1:1\r\n"
+    assert shared.pool(A).request_start == b"POST /invocations HTTP/1.1\r\nhost: 127.0.0.1:1\r\n"

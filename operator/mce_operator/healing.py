@@ -1,0 +1,93 @@
+"""Decides what of others' changes is set right now, and tells of it: one Event, one log line and one count for each."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from mce_kit.kube import ApiError, KubeApi
+from mce_operator import observed as facts
+from mce_operator.cache import CHILD_KINDS, OTHERS, OWNED, Cache
+from mce_operator.drift import Drift, drifts
+from mce_operator.events import DRIFT_CONFLICT, DRIFT_HEALED, Recorder
+from mce_operator.key import Key
+from mce_operator.metrics import Metrics
+from mce_operator.observed import Observed
+from mce_operator.patience import PAUSE_SECONDS, Patience, Refused
+from mce_operator.plan import Plan
+
+_log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Treatment:
+    """What of a plan is carried out now."""
+
+    plan: Plan
+    drifts: tuple[Drift, ...]
+    refused: Refused
+    """What has been set back too often, and is left as it is for now."""
+    versions: Mapping[str, str]
+    """Of the objects with drift, before anything is written; by kind."""
+
+
+class Healing:
+    """The part of a pass that is about what others did."""
+
+    def __init__(
+        self, api: KubeApi, cache: Cache, recorder: Recorder, metrics: Metrics, utc: Callable[[], datetime]
+    ) -> None:
+        self._api = api
+        self._cache = cache
+        self._recorder = recorder
+        self._metrics = metrics
+        self._utc = utc
+        self._patience = Patience()
+
+    def admit(self, plan: Plan, observed: Observed) -> Treatment:
+        """What may be written now."""
+        found = drifts(plan, observed, self._patience.known(observed))
+        refused = self._patience.admit(observed, found, self._utc())
+        return Treatment(
+            plan=plan.without(refused.kinds) if refused.kinds else plan,
+            drifts=found,
+            refused=refused,
+            versions={drift.kind: self._version(drift.kind, observed.key) for drift in found},
+        )
+
+    async def report(self, treatment: Treatment, observed: Observed) -> None:
+        """Tells what has been set right, and what is not any more for a while."""
+        for drift in treatment.drifts:
+            if drift.kind in treatment.refused.kinds:
+                note = f"{drift}, again and again; it is set right once in {PAUSE_SECONDS:g} s"
+                await self._post(observed, DRIFT_CONFLICT, note)
+            elif self._version(drift.kind, observed.key) != treatment.versions[drift.kind]:
+                self._metrics.healed(drift.kind, drift.what)
+                _log.warning("drift healed", extra={"endpoint": "/".join(observed.key), "drift": str(drift)})
+                await self._post(observed, DRIFT_HEALED, f"{drift}; it is as it should be again")
+        self._patience.ended(observed, (kind for kind in CHILD_KINDS if self._is_there(kind, observed)))
+
+    def forget(self, key: Key) -> None:
+        """The endpoint is gone."""
+        self._patience.forget(key)
+
+    async def _post(self, observed: Observed, reason: str, note: str) -> None:
+        event = self._recorder.drift(observed, reason, note)
+        if event is None:
+            return
+        try:
+            await self._api.create_event(event)
+        except ApiError as error:
+            _log.warning("event not posted", extra={"endpoint": "/".join(observed.key), "error": str(error)})
+
+    def _version(self, kind: str, key: Key) -> str:
+        live = self._cache.get(kind, key)
+        return str(live["metadata"].get("resourceVersion", "")) if live else ""
+
+    def _is_there(self, kind: str, observed: Observed) -> bool:
+        live = self._cache.get(kind, observed.key)
+        if live is None:
+            return False
+        child = facts.child(kind, live, live[OWNED], live[OTHERS])
+        return child.controller_uid == observed.uid and not child.is_deleting

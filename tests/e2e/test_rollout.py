@@ -1,0 +1,284 @@
+"""New generations on a real cluster: those that fail go back by themselves, those that bake take their time."""
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import cases, cluster
+from support.cluster import Namespace
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+SOON = {"progressDeadlineSeconds": 15}
+"""For what can not come up anyway. The others have time, for this machine may be slow."""
+NO_IMAGE = "localhost/mce/not-there:1"
+ASK = """
+import collections, json, sys, urllib.request
+seen = collections.Counter()
+for _ in range(int(sys.argv[2])):
+    request = urllib.request.Request(f"http://{sys.argv[1]}/invocations", b"x", {
+        "Content-Type": "text/plain", "Connection": "close",
+        "X-Amzn-SageMaker-Target-Container-Hostname": "solo"})
+    try:
+        seen[urllib.request.urlopen(request, timeout=10).read().decode()] += 1
+    except OSError as error:
+        seen[str(error)] += 1
+print(json.dumps(seen))
+"""
+
+
+def endpoint(name: str, version: str, image: str = "", replicas: int = 1, **more: Any) -> dict[str, Any]:
+    """An endpoint of one container that answers with its version; `env` and `rollout` are the rest."""
+    env = {"MODEL_NAME": version, **more.get("env", {})}
+    variables = [{"name": key, "value": value} for key, value in env.items()]
+    solo = cases.container("solo", env=variables, startupTimeoutSeconds=60)
+    solo["image"] = image or solo["image"]
+    return cases.document(
+        name, containers=[solo], replicas=replicas, rollout={"progressDeadlineSeconds": 90, **more.get("rollout", {})}
+    )
+
+
+def restarts(namespace: Namespace, name: str, version: str) -> dict[str, int]:
+    """Restarts of each pod that runs this version."""
+    return {
+        pod["metadata"]["uid"]: sum(one["restartCount"] for one in pod["status"].get("containerStatuses", []))
+        for pod in namespace.pods(name)
+        if {"name": "MODEL_NAME", "value": version} in pod["spec"]["containers"][0]["env"]
+    }
+
+
+def conditions(namespace: Namespace, name: str) -> dict[str, tuple[str, str]]:
+    return {one["type"]: (one["status"], one["reason"]) for one in namespace.status(name)["conditions"]}
+
+
+@contextmanager
+def watched(namespace: Namespace, name: str, folder: Path) -> Iterator[Callable[[], list[str]]]:
+    """Gives the state words that the endpoint has had since, each once per turn."""
+    path = folder / "states"
+    command = ["kubectl", "-n", namespace.name, "get", "mcep", name, "-w", "-o", 'jsonpath={.status.state}{"\\n"}']
+    with path.open("w") as out, cluster.started(*command, stdout=out) as child:
+
+        def words() -> list[str]:
+            lines = path.read_text().split()
+            return [word for index, word in enumerate(lines) if index == 0 or lines[index - 1] != word]
+
+        cluster.wait_until(lambda: words() != [], 20, lambda: "the watch tells the first state")
+        yield words
+        assert child.poll() is None, "the watch has broken off"
+
+
+@pytest.fixture(scope="module")
+def caller(namespace: Namespace) -> Callable[[str, int], Counter[str]]:
+    """Asks an endpoint so many times, each time over a new connection; counts what came back."""
+    one = {
+        "name": "caller",
+        "image": cases.container("caller")["image"],
+        "command": ["python3", "-c", "import time; time.sleep(3600)"],
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    security = {"runAsNonRoot": True, "runAsUser": 65534, "seccompProfile": {"type": "RuntimeDefault"}}
+    spec = {"containers": [one], "securityContext": security, "terminationGracePeriodSeconds": 1}
+    namespace.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "caller"}, "spec": spec})
+    namespace.kubectl("wait", "pod/caller", "--for=condition=Ready", "--timeout=110s")
+
+    def ask(name: str, times: int) -> Counter[str]:
+        host = f"{name}.{namespace.name}.svc"
+        said = namespace.kubectl("exec", "caller", "--", "python3", "-c", ASK, host, str(times))
+        return Counter(json.loads(said))
+
+    return ask
+
+
+def test_a_generation_that_does_not_come_up_goes_back_and_a_fixed_one_goes_forward(
+    namespace: Namespace, tmp_path: Path, figures: list[str]
+) -> None:
+    namespace.apply(endpoint("back", "v1", replicas=2))
+    namespace.wait_in_service("back")
+    before = restarts(namespace, "back", "v1")
+    with watched(namespace, "back", tmp_path) as states:
+        # The kubelet may take 20 s until it tells why.
+        namespace.apply(endpoint("back", "v2", NO_IMAGE, replicas=2, rollout={"progressDeadlineSeconds": 40}))
+        began = time.monotonic()
+        namespace.wait_status("back", lambda status: status.get("reason") == "RolledBack", "rolled back", 120)
+        figures.append(f"back in service {time.monotonic() - began:.1f} s after a bad image, budget of 40 s included")
+        assert states() == ["InService", "Updating", "RollingBack", "InService"]
+    status = namespace.status("back")
+    assert status["observedGeneration"] == 2
+    assert status["failureReason"].startswith("generation 2 was rejected: container solo: ImagePull: image localhost")
+    assert status["rollout"] | {"message": ""} == {"method": "Rollback", "updated": 2, "total": 2, "message": ""}
+    assert [(one["name"], one["ready"], one["reason"]) for one in status["containers"]] == [("solo", 2, "")]
+    shown = conditions(namespace, "back")
+    assert (shown["Ready"], shown["Stalled"]) == (("False", "RolledBack"), ("True", "RolledBack"))
+    assert (shown["RolledBack"], shown["Reconciling"][0]) == (("True", "ImagePull"), "False")
+    assert restarts(namespace, "back", "v1") == before == dict.fromkeys(before, 0)
+
+    namespace.kubectl("scale", "mcep/back", "--replicas=3")
+    namespace.wait_status("back", lambda status: status["readyReplicas"] == 3, "scaled while rolled back")
+    assert len(restarts(namespace, "back", "v1")) == 3
+    assert restarts(namespace, "back", "v2") == {}
+
+    namespace.apply(endpoint("back", "v3", replicas=1))
+    namespace.wait_in_service("back")
+    assert conditions(namespace, "back")["Ready"] == ("True", "Ready")
+    assert "RolledBack" not in conditions(namespace, "back")
+    assert list(restarts(namespace, "back", "v3").values()) == [0]
+    namespace.kubectl("delete", "mcep", "back")
+
+
+def test_a_rollback_survives_a_restart_of_the_operator_at_any_time(
+    namespace: Namespace, operator_away: Callable[[], Any]
+) -> None:
+    namespace.apply(endpoint("away", "v1"))
+    namespace.wait_in_service("away")
+    before = restarts(namespace, "away", "v1")
+    namespace.apply(endpoint("away", "v2", NO_IMAGE, rollout=SOON))
+    namespace.wait_status("away", lambda status: status["state"] == "Updating", "Updating")
+
+    def is_late() -> bool:
+        told = namespace.get("deployment/away")["status"].get("conditions", [])
+        return any(one.get("reason") == "ProgressDeadlineExceeded" for one in told)
+
+    with operator_away():
+        cluster.wait_until(is_late, 60, lambda: "the deadline is over while the operator is away")
+    namespace.wait_status("away", lambda status: status["state"] == "RollingBack", "RollingBack")
+    with operator_away():
+        pass
+    namespace.wait_status("away", lambda status: status.get("reason") == "RolledBack", "rolled back")
+    version = namespace.get("deployment/away")["metadata"]["resourceVersion"]
+    with operator_away():
+        pass
+    time.sleep(5)
+    assert namespace.get("deployment/away")["metadata"]["resourceVersion"] == version
+    assert restarts(namespace, "away", "v1") == before
+    assert restarts(namespace, "away", "v2") == {}
+    namespace.kubectl("delete", "mcep", "away")
+
+
+def test_a_first_generation_that_fails_is_failed_and_can_be_edited_and_deleted(namespace: Namespace) -> None:
+    namespace.apply(endpoint("first", "v1", NO_IMAGE, rollout=SOON))
+    namespace.wait_status("first", lambda status: status.get("state") == "Failed", "Failed")
+    status = namespace.status("first")
+    assert conditions(namespace, "first")["Stalled"] == ("True", "ProgressDeadline")
+    assert "no good generation is recorded to go back to" in status["failureReason"]
+    namespace.apply(endpoint("first", "v2", NO_IMAGE + "00", rollout=SOON))
+    namespace.wait_status("first", lambda status: status["observedGeneration"] == 2, "the second one is tried")
+    namespace.wait_status("first", lambda status: status["state"] == "Failed", "Failed again")
+    namespace.apply(endpoint("first", "v3"))
+    namespace.wait_in_service("first")
+    namespace.kubectl("delete", "mcep", "first", "--timeout=60s")
+
+
+class Shift:
+    """What the pods of two versions were, moment by moment."""
+
+    def __init__(self, namespace: Namespace, name: str) -> None:
+        self.rows: list[tuple[float, int, int]] = []
+        """Seconds, pods of the old version that stay, ready pods of the new one."""
+        self.messages: list[str] = []
+        self._namespace, self._name = namespace, name
+        self._began = time.monotonic()
+
+    def look(self) -> bool:
+        """Takes one row; whether the endpoint had arrived before that."""
+        status = self._namespace.status(self._name)
+        pods = self._namespace.pods(self._name)
+        old = [pod for pod in pods if _version(pod) == "v1"]
+        new = [pod for pod in pods if _version(pod) == "v2" and _is_ready(pod)]
+        row = (len(old), len(new))
+        if not self.rows or self.rows[-1][1:] != row:
+            self.rows.append((round(time.monotonic() - self._began, 1), *row))
+        message = status.get("rollout", {}).get("message", "")
+        if message and message not in self.messages:
+            self.messages.append(message)
+        return bool(status["observedGeneration"] == 2 and status["state"] == "InService")
+
+    def first(self, check: Callable[[int, int], bool]) -> float:
+        """When the first row was as `check` says."""
+        return next(seconds for seconds, old, new in self.rows if check(old, new))
+
+
+def _version(pod: dict[str, Any]) -> str:
+    return next(str(one["value"]) for one in pod["spec"]["containers"][0]["env"] if one["name"] == "MODEL_NAME")
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", []))
+
+
+def test_a_canary_bakes_beside_the_old_pods_and_then_all_others_follow(
+    namespace: Namespace, caller: Callable[[str, int], Counter[str]], figures: list[str]
+) -> None:
+    rollout = {"strategy": "Canary", "stepPercent": 30, "bakeSeconds": 15}
+    namespace.apply(endpoint("canary", "v1", replicas=3, rollout=rollout))
+    namespace.wait_in_service("canary")
+    namespace.apply(endpoint("canary", "v2", replicas=3, rollout=rollout))
+    shift = Shift(namespace, "canary")
+    cluster.wait_until(lambda: shift.look() or shift.rows[-1][2] > 0, 60, lambda: f"a canary: {shift.rows}")
+    time.sleep(2)
+    seen = caller("canary", 200)
+    cluster.wait_until(shift.look, 120, lambda: f"arrived: {shift.rows}, {namespace.status('canary')}")
+    figures.append(f"canary of 1 beside 3 got {seen['v2(x)'] / 2:.0f} % of 200 requests; pods over time: {shift.rows}")
+    assert set(seen) == {"v1(x)", "v2(x)"}
+    assert 0.08 < seen["v2(x)"] / 200 < 0.5
+    assert shift.messages[0].startswith("Canary: 1 of 3 pods bakes until ")
+    canary = shift.first(lambda old, new: new > 0)
+    assert shift.first(lambda old, new: old < 3) - canary >= 13, shift.rows
+    assert shift.first(lambda old, new: new > 1) - canary >= 13, shift.rows
+    assert all(old + new >= 3 for _, old, new in shift.rows), shift.rows
+    assert shift.rows[-1][1:] == (0, 3)
+    namespace.kubectl("delete", "mcep", "canary")
+
+
+def test_linear_takes_step_after_step_and_each_bakes(namespace: Namespace, figures: list[str]) -> None:
+    rollout = {"strategy": "Linear", "stepPercent": 50, "bakeSeconds": 8}
+    namespace.apply(endpoint("linear", "v1", replicas=2, rollout=rollout))
+    namespace.wait_in_service("linear")
+    namespace.apply(endpoint("linear", "v2", replicas=2, rollout=rollout))
+    shift = Shift(namespace, "linear")
+    cluster.wait_until(shift.look, 120, lambda: f"arrived: {shift.rows}, {namespace.status('linear')}")
+    figures.append(f"linear by 1 of 2, pods over time (seconds, old, new ready): {shift.rows}")
+    first, second = (shift.first(lambda old, new, n=n: new >= n) for n in (1, 2))  # type: ignore[misc]
+    assert shift.first(lambda old, new: old < 2) - first >= 6, shift.rows
+    assert second - first >= 6, shift.rows
+    assert shift.first(lambda old, new: old == 0) - second >= 6, shift.rows
+    assert all(message.startswith("Linear: 1 of 2 pods bakes until ") for message in shift.messages), shift.messages
+    namespace.kubectl("delete", "mcep", "linear")
+
+
+def test_new_pods_that_fail_too_often_are_sent_back(
+    namespace: Namespace, caller: Callable[[str, int], Counter[str]], figures: list[str]
+) -> None:
+    rollout = {"strategy": "Canary", "stepPercent": 50, "bakeSeconds": 120, "maxErrorPercent": 10}
+    namespace.apply(endpoint("guarded", "v1", rollout=rollout))
+    namespace.wait_in_service("guarded")
+    before = restarts(namespace, "guarded", "v1")
+    namespace.apply(endpoint("guarded", "v2", rollout=rollout, env={"FAIL_STATUS": "500"}))
+    is_over = threading.Event()
+
+    def ask_on() -> None:
+        while not is_over.is_set():
+            caller("guarded", 10)
+
+    asking = threading.Thread(target=ask_on)
+    asking.start()
+    began = time.monotonic()
+    try:
+        namespace.wait_status("guarded", lambda status: status.get("reason") == "RolledBack", "rolled back", 110)
+    finally:
+        is_over.set()
+        asking.join()
+    figures.append(f"error guard: rolled back {time.monotonic() - began:.1f} s after kubectl apply, 120 s of bake time")
+    assert conditions(namespace, "guarded")["RolledBack"] == ("True", "ErrorRate")
+    text = namespace.status("guarded")["failureReason"]
+    assert text.startswith("generation 2 was rejected: container solo: ")
+    assert "invocations of the new pods failed with 5xx, more than rollout.maxErrorPercent 10" in text
+    assert restarts(namespace, "guarded", "v1") == before
+    assert set(caller("guarded", 20)) == {"v1(x)"}
+    namespace.kubectl("delete", "mcep", "guarded")

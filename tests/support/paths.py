@@ -1,0 +1,43 @@
+"""Paths of a container, good and bad: the same go to the route table, to pydantic and to a real API server."""
+
+GOOD = (
+    "/",
+    "/ping",
+    "/ping/",
+    "/v1/models/half_plus_two:predict",
+    "/v2/models/my-model/versions/1.0/infer",
+    "/_health",
+    "/~user/x",
+    "/" + "a" * 255,
+)
+
+BAD = (
+    "",
+    "ping",
+    "//",
+    "//ping",
+    "/a//b",
+    "/ping//",
+    "/.",
+    "/..",
+    "/a/../b",
+    "/a/./b",
+    "/.well-known",
+    "/a/..",
+    "/ping?x=1",
+    "/ping#x",
+    "/a%2e%2e",
+    "/a b",
+    "/a\tb",
+    "/ping\n",
+    "/ping\r\nx: y",
+    "/ping HTTP/1.1\r\n\r\nGET /x",
+    "/a\x00",
+    "/a\\b",
+    "/a;b",
+    "/a*",
+    "/\u00e9",
+    "http://127.0.0.1/ping",
+    "*",
+    "/" + "a" * 256,
+)

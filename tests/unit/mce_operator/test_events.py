@@ -1,0 +1,56 @@
+from datetime import UTC, datetime, timedelta
+
+from mce_api.status import Status
+from mce_operator.events import Recorder
+from mce_operator.key import Key
+from mce_operator.observed import Observed
+from unit.mce_operator import objects
+
+
+class Course:
+    """One endpoint that goes from status to status."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+        self.recorder = Recorder("test", lambda: self.now)
+        self.stored = Status()
+
+    def goes_to(self, **status: str) -> tuple[str, str, str] | None:
+        wanted = Status(**status)
+        document = objects.document(status=self.stored.model_dump(mode="json", by_alias=True, exclude_none=True))
+        event = self.recorder.transition(Observed(key=Key("team-a", "mnist"), document=document), wanted)
+        self.stored = wanted
+        self.now += timedelta(seconds=10)
+        return (event["type"], event["reason"], event["note"]) if event else None
+
+
+CRASH = {"state": "InService", "reason": "Exit"}
+
+
+def test_an_event_says_what_has_changed_once() -> None:
+    course = Course()
+    assert course.goes_to(**CRASH, failure_reason="container a: Exit: 1") == ("Warning", "Exit", "container a: Exit: 1")
+    assert course.goes_to(**CRASH, failure_reason="container a: Exit: 1, other last words") is None
+
+
+def test_the_next_container_with_the_same_reason_is_another_event() -> None:
+    course = Course()
+    course.goes_to(**CRASH, failure_reason="container a: Exit: 1")
+    assert course.goes_to(**CRASH, failure_reason="container b: Exit: 1") is not None
+
+
+def test_what_comes_and_goes_is_told_once_in_five_minutes_and_then_counted() -> None:
+    course = Course()
+    for number in range(4):
+        told = course.goes_to(**CRASH, failure_reason=f"container a: Exit: {number}")
+        assert (told is not None) == (number == 0)
+        course.goes_to(state="InService")
+    course.now += timedelta(minutes=5)
+    told = course.goes_to(**CRASH, failure_reason="container a: Exit: x")
+    assert told == ("Warning", "Exit", "container a: Exit: x (3 more times since 12:00:00 UTC)")
+
+
+def test_a_note_is_never_longer_than_the_api_server_takes() -> None:
+    told = Course().goes_to(**CRASH, failure_reason="x" * 1024)
+    assert told is not None
+    assert len(told[2]) <= 1024

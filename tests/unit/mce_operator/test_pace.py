@@ -1,0 +1,84 @@
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from mce_operator import observed, pace
+from mce_operator.observed import Pod
+from mce_operator.pace import Pace
+from unit.mce_operator import objects
+
+NOW = datetime(2026, 1, 1, 1, 0, tzinfo=UTC)
+
+
+def pod(seconds: float | None) -> Pod:
+    """One that has been ready for so long; None: it is not ready."""
+    since = f"{NOW - timedelta(seconds=seconds or 0):%Y-%m-%dT%H:%M:%SZ}"
+    condition = {"type": "Ready", "status": "False" if seconds is None else "True", "lastTransitionTime": since}
+    return observed.pod(objects.pod("t", objects.running("a"), conditions=[condition]))
+
+
+OLD = pod(1000)
+
+
+def surge(new: list[Pod], old: list[Pod], replicas: int = 4, **rollout: Any) -> int | str:
+    spec = objects.endpoint(rollout=rollout).spec
+    found = pace.forward(spec, replicas, new, old, NOW)
+    assert found.unavailable == (rollout.get("maxUnavailable", 0))
+    return found.surge
+
+
+def test_rolling_is_as_given() -> None:
+    assert surge([], [OLD], strategy="Rolling", maxSurge=3, maxUnavailable=2) == 3
+
+
+def test_linear_is_always_one_step_and_all_at_once_never() -> None:
+    for new in ([], [pod(None)], [pod(100)] * 4):
+        assert surge(new, [OLD], strategy="Linear", stepPercent=20, bakeSeconds=60) == "20%"
+        assert surge(new, [OLD], strategy="AllAtOnce", bakeSeconds=60) == "100%"
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "replicas", "is_open"),
+    [
+        pytest.param([], [OLD] * 4, 4, False, id="nothing yet"),
+        pytest.param([pod(None)], [OLD] * 4, 4, False, id="the canary starts"),
+        pytest.param([pod(59)], [OLD] * 4, 4, False, id="the canary bakes"),
+        pytest.param([pod(60)], [OLD] * 4, 4, True, id="the canary has baked"),
+        pytest.param([pod(60)], [OLD] * 8, 8, False, id="half of a canary of two has baked"),
+        pytest.param([pod(60), pod(61)], [OLD] * 8, 8, True, id="a canary of two has baked"),
+        pytest.param([pod(None), pod(None)], [OLD] * 3, 4, True, id="beyond the canary, and pods restart"),
+        pytest.param([], [], 4, True, id="a first rollout has nothing to be careful with"),
+        pytest.param([pod(None)], [], 1, True, id="the only pod restarts, long after the rollout"),
+        pytest.param([pod(None)], [OLD], 1, False, id="one beside one"),
+    ],
+)
+def test_a_canary_opens_when_its_step_has_baked_and_stays_open(
+    new: list[Pod], old: list[Pod], replicas: int, is_open: bool
+) -> None:
+    step = surge(new, old, replicas, strategy="Canary", stepPercent=25, bakeSeconds=60)
+    assert step == ("100%" if is_open else "25%")
+
+
+def test_what_is_good_comes_back_at_once_and_without_baking() -> None:
+    rollout = {"bakeSeconds": 60, "maxSurge": 0, "maxUnavailable": 1}
+    assert pace.back(objects.endpoint(rollout=rollout).spec) == Pace(surge=0, unavailable=1, bake_seconds=0)
+    for strategy in ("Canary", "Linear", "AllAtOnce"):
+        spec = objects.endpoint(rollout={**rollout, "strategy": strategy}).spec
+        assert pace.back(spec) == Pace(surge="100%", unavailable=0, bake_seconds=0)
+
+
+def test_only_pods_that_serve_and_have_not_served_long_enough_bake() -> None:
+    spec = objects.endpoint(rollout={"bakeSeconds": 60}).spec
+    ends = pace.baking(spec, [pod(None), pod(10), pod(60), pod(40)], NOW)
+    assert ends == (NOW + timedelta(seconds=20), NOW + timedelta(seconds=50))
+
+
+def test_the_bake_time_comes_on_top_of_the_budget_as_kubernetes_demands() -> None:
+    for rollout, deadline in (
+        ({}, 840),
+        ({"bakeSeconds": 3600}, 840 + 3600),
+        ({"progressDeadlineSeconds": 1, "bakeSeconds": 3600}, 3601),
+    ):
+        spec = objects.deployment(objects.endpoint(rollout=rollout))["spec"]
+        assert spec["progressDeadlineSeconds"] == deadline > spec["minReadySeconds"]

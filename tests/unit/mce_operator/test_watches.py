@@ -1,0 +1,128 @@
+"""Watches that are asked for, that are not, and what follows."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from mce_api import names
+from mce_kit import tasks
+from mce_kit.kube import RESOURCES, ApiError
+from mce_operator import watches
+from mce_operator.cache import WATCHED_KINDS
+from mce_operator.watches import DEAF_SECONDS, Watch, Watches
+
+
+class Heard:
+    """Watches on a clock that the test moves."""
+
+    def __init__(self, *namespaces: str) -> None:
+        self.now = 0.0
+        self.relisted: list[Watch] = []
+        self.watches = Watches(namespaces=namespaces, monotonic=lambda: self.now, relisted=self.relisted.append)
+
+
+def test_a_watch_is_known_by_the_path_of_its_collection() -> None:
+    heard = Heard("a", "b")
+    assert heard.watches.at("/apis/apps/v1/namespaces/b/deployments") == Watch("Deployment", "b")
+    assert heard.watches.at("/apis/apps/v1/deployments") is None
+    assert Heard().watches.at("/api/v1/pods") == Watch("Pod", None)
+    assert Heard().watches.at("/api/v1/secrets") is None
+
+
+def test_the_most_neglected_watch_counts() -> None:
+    heard = Heard("a")
+    heard.now = 100
+    assert heard.watches.silence() == (0.0, "")
+    heard.watches.start()
+    heard.now = 110
+    for kind in WATCHED_KINDS:
+        if kind != "Pod":
+            heard.watches.ask(Watch(kind, "a"))
+    heard.now = 115
+    assert heard.watches.silence() == (15.0, "Pod in a")
+    heard.watches.ask(Watch("Pod", "a"))
+    assert heard.watches.silence()[0] == 5.0
+    heard.watches.stop()
+    assert heard.watches.silence()[0] == 0.0
+
+
+def test_requests_for_one_watch_are_a_second_apart() -> None:
+    heard = Heard("a")
+    pod, service = Watch("Pod", "a"), Watch("Service", "a")
+    assert [heard.watches.ask(pod), heard.watches.ask(service)] == [0.0, 0.0]
+    assert heard.watches.ask(pod) == 1.0
+    heard.now = 10
+    assert heard.watches.ask(pod) == 0.0
+
+
+def test_a_watch_that_starts_from_a_list_is_reported_and_one_that_is_continued_is_not() -> None:
+    heard = Heard("a")
+    pod = Watch("Pod", "a")
+    heard.watches.start()
+    heard.watches.open(pod, from_list=True)
+    assert heard.relisted == [pod]
+    heard.watches.open(pod, from_list=False)
+    assert heard.relisted == [pod]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watches, "_RESTART_SECONDS", (0.01,))
+    monkeypatch.setattr(watches, "_CHECK_SECONDS", 0.01)
+
+
+async def _until(check: Any) -> None:
+    async with asyncio.timeout(5):
+        while not check():  # noqa: ASYNC110 - what it looks at has no event
+            await asyncio.sleep(0.01)
+
+
+async def test_whatever_ends_kopf_or_its_lists_everything_is_listed_and_watched_anew(quick: None) -> None:
+    heard = Heard("a")
+    calls: list[str] = []
+
+    async def fill() -> None:
+        calls.append("fill")
+        if len(calls) == 1:
+            raise ApiError(404, "NotFound", "no such kind")
+
+    async def watching() -> None:
+        calls.append("watch")
+        if calls.count("watch") == 1:
+            raise RuntimeError("410")
+        await asyncio.Event().wait()
+
+    running = tasks.spawn(watches.keep_watching(heard.watches, fill, watching), name="watching")
+    await _until(lambda: calls == ["fill", "fill", "watch", "fill", "watch"])
+    assert not running.done()
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_a_deaf_watch_is_ended_and_watched_anew(quick: None) -> None:
+    heard = Heard("a")
+    cancelled = 0
+
+    async def fill() -> None:
+        pass
+
+    async def watching() -> None:
+        nonlocal cancelled
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled += 1
+
+    running = tasks.spawn(watches.keep_watching(heard.watches, fill, watching), name="watching")
+    await asyncio.sleep(0.05)
+    assert cancelled == 0
+    heard.now = DEAF_SECONDS + 1
+    await _until(lambda: cancelled == 1)
+    running.cancel()
+    await asyncio.wait({running})
+
+
+def test_every_watched_kind_has_a_path() -> None:
+    assert names.KIND in WATCHED_KINDS
+    assert set(WATCHED_KINDS) <= RESOURCES.keys()
