@@ -296,6 +296,8 @@ async def test_cpu_beside_invocations_counts_too() -> None:
     cluster.cpu = 0.9
     await cluster.rounds(2, 10)
     assert cluster.replicas == 2
+    cluster.seconds += 10  # what drives them is no transition, and is written in its turn
+    await cluster.settle()
     assert cluster.told["metric"] == "ContainerCPU"
 
 
