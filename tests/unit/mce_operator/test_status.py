@@ -423,6 +423,21 @@ def test_the_generation_moves_only_with_a_pass_without_failures() -> None:
     assert (accepted.observed_generation, accepted.conditions[0].observed_generation) == (2, 2)
 
 
+@pytest.mark.parametrize(("ready", "state"), [(0, "Failed"), (1, "Updating")])
+def test_what_the_api_server_finds_invalid_is_judged_and_waits_for_the_user(ready: int, state: str) -> None:
+    failure = Failure(kind="Deployment", name="mnist", message="Invalid: no label value", is_terminating=False)
+    live = rolled_out(1, readyReplicas=ready)
+    found = statuses.status(situation(deployment=live, generation=2, failures=(failure,)), NOW)
+    assert (found.state, found.reason, found.observed_generation) == (state, "ApplyFailed", 2)
+    assert condition(found, "Stalled").status == "True"
+
+
+def test_an_object_that_the_quota_refuses_is_told_as_that() -> None:
+    failure = Failure(kind="Service", name="mnist", message="Forbidden: exceeded quota: q", is_terminating=False)
+    found = statuses.status(situation(failures=(failure,)), NOW)
+    assert (found.reason, condition(found, "Stalled").status) == ("Quota", "False")
+
+
 def test_times_stay_while_nothing_changes() -> None:
     first = statuses.document(statuses.status(situation(CRASHED, deployment=STARTING), NOW))
     later = datetime(2026, 1, 2, tzinfo=UTC)
