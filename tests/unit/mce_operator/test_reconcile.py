@@ -420,8 +420,8 @@ async def test_with_availability_any_the_service_is_prepared_once_and_put_back_b
     cluster.edit(names.KIND, lambda live: live["spec"].update(availability="Any", replicas=1))
     await cluster.run()
     template = objects.template_hash(objects.endpoint(availability="Any", replicas=1))
-    ready = {"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}
-    pod = objects.pod(template, objects.running("a"), objects.running("b"), **ready)
+    ready: Any = [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]
+    pod = objects.pod(template, objects.running("a"), objects.running("b"), conditions=ready)
     cluster.api.store({"kind": "Pod", "apiVersion": "v1", **pod})
     cluster.edit("Deployment", lambda live: live.update(status=objects.rolled_out()))
     cluster.writes()
