@@ -3,7 +3,7 @@
 import difflib
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,18 +20,33 @@ class InvalidEndpoint(ValueError):  # noqa: N818 - names the thing that is wrong
         self.violations = violations
 
 
+def stored(document: Mapping[str, Any]) -> MultiContainerEndpoint:
+    """The endpoint that the API server has stored; fields that are not known here belong to a newer definition.
+
+    In an upgrade the definition comes before the operator, and fills its defaults into every endpoint that is read.
+
+    Raises:
+        InvalidEndpoint: as `endpoint`, but for unknown fields.
+    """
+    return _endpoint(document, "ignore")
+
+
 def endpoint(document: Mapping[str, Any]) -> MultiContainerEndpoint:
     """The endpoint in `document`.
 
     Raises:
         InvalidEndpoint: naming every field, its value, the rule and the fix.
     """
+    return _endpoint(document, None)
+
+
+def _endpoint(document: Mapping[str, Any], extra: Literal["ignore"] | None) -> MultiContainerEndpoint:
     if document.get("apiVersion") != names.API_VERSION or document.get("kind") != names.KIND:
         given = f"{document.get('apiVersion')}/{document.get('kind')}"
         fix = f"expected apiVersion {names.API_VERSION} and kind {names.KIND}, got {given}"
         raise InvalidEndpoint((Violation(path="apiVersion", message=fix),))
     try:
-        parsed = MultiContainerEndpoint.model_validate(document)
+        parsed = MultiContainerEndpoint.model_validate(document, extra=extra)
     except ValidationError as error:
         raise InvalidEndpoint(_explain(error)) from error
     found = _duplicates(parsed) + rules.violations(parsed.spec)

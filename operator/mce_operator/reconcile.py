@@ -92,7 +92,7 @@ class Reconciler:
             later = await self._publish(observed, statuses.deleting(observed, self._utc()))
             return Outcome(is_settled=True, look_again_seconds=later)
         try:
-            endpoint = validation.endpoint(observed.document)
+            endpoint = validation.stored(observed.document)
         except validation.InvalidEndpoint as error:
             later = await self._publish(observed, statuses.invalid(observed, error.violations, self._utc()))
             return Outcome(is_settled=True, look_again_seconds=later)

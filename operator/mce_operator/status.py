@@ -60,12 +60,12 @@ class Finding:
 
 def status(situation: Situation, now: datetime) -> Status:
     """The status of a valid endpoint."""
-    observed, verdict = situation.observed, situation.verdict
-    applied = not situation.failures
+    observed, verdict, finding = situation.observed, situation.verdict, _finding(situation)
+    is_judged = not situation.failures or finding.stalled is not Why.NONE
     return _whole(
         observed,
-        _finding(situation),
-        observed.generation if applied else observed.told.observed_generation,
+        finding,
+        observed.generation if is_judged else observed.told.observed_generation,
         now,
         ailing=_ailing(situation),
         rejection=situation.decisions.revision.rejection,

@@ -18,7 +18,7 @@ from support.cluster import CommandError, Namespace
 from support.operators import Operator, operator, seconds_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
-NAME = "ha-e2e-operator"
+NAME = "e2e-operator"
 RECOVERY_SECONDS = 30
 _numbers = itertools.count()
 

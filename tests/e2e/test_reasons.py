@@ -191,7 +191,7 @@ def test_a_container_says_why_it_is_down(
     found = (endpoint, container, why.value)
     cluster.wait_until(
         lambda: says in seen.lines.get(found, {}).get("message", ""),
-        120,
+        240,
         lambda: f"{found}: {says}; status: {json.dumps(namespace.status(endpoint).get('containers'), indent=1)}",
     )
 
@@ -242,7 +242,7 @@ def test_a_container_that_falls_silent_later_degrades_an_endpoint_of_any(namespa
     def degraded(status: dict[str, Any]) -> bool:
         return any(one["type"] == "Degraded" and one["status"] == "True" for one in status["conditions"])
 
-    namespace.wait_status("any", degraded, "Degraded", 120)
+    namespace.wait_status("any", degraded, "Degraded", 240)
     status = namespace.status("any")
     lines = {line["name"]: line["reason"] for line in status["containers"]}
     assert (status["state"], lines) == ("InService", {"good": "", "hung": "PingTimeout"})

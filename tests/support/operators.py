@@ -75,7 +75,7 @@ def operator(
             proxy.token = token_file.read_text()
         with process(sys.executable, "-m", "mce_operator", log=log, **settings) as child:
             running = Operator(child, proxy, port, log)
-            wait_until("operator is ready", running.is_ready, 40)
+            wait_until("operator is ready", running.is_ready, 90)
             yield running
 
 

@@ -51,7 +51,7 @@ def verbs(rules: list[Object], group: str, resource: str) -> set[str]:
 
 def environment(documents: list[Object]) -> dict[str, str]:
     (container,) = one(documents, "Deployment")["spec"]["template"]["spec"]["containers"]
-    return {entry["name"]: entry["value"] for entry in container["env"]}
+    return {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
 
 
 NAMESPACED = ("watchNamespaces={a,b}", "crds.enabled=false", "watchSelector=team=a")

@@ -50,3 +50,12 @@ def test_serial_is_the_default_as_in_aws() -> None:
     parsed = validation.endpoint(document)
     assert parsed.spec.mode == "Serial"
     assert parsed.spec.containers[0].args == ("serve",)
+
+
+def test_a_stored_endpoint_may_have_fields_of_a_newer_definition_and_no_other_fault() -> None:
+    newer = cases.document(containers=[cases.container("a", fieldOfTomorrow="/x")], anotherOne=True)
+    assert validation.stored(newer) == validation.endpoint(cases.document(containers=[cases.container("a")]))
+    with pytest.raises(validation.InvalidEndpoint, match="unknown field"):
+        validation.endpoint(newer)
+    with pytest.raises(validation.InvalidEndpoint, match="containers"):
+        validation.stored(cases.document(containers=[], anotherOne=True))

@@ -275,12 +275,12 @@ def test_a_suspended_endpoint_is_never_late_and_remembers_what_ran() -> None:
 def test_a_bad_router_image_is_gone_back_from_as_a_bad_container_is() -> None:
     case = Situation()
     case.settle()
-    case.setup = Setup(image="router:bad")
+    case.setup = dataclasses.replace(ROUTER, image="router:bad")
     chosen = case.fail()
     assert chosen.setup == ROUTER
     router = chosen.deployment["spec"]["template"]["spec"]["initContainers"][0]
     assert router["image"] == objects.ROUTER_IMAGE
-    case.setup = Setup(image="router:fixed")
+    case.setup = dataclasses.replace(ROUTER, image="router:fixed")
     assert case.decide().setup == case.setup
 
 

@@ -423,6 +423,21 @@ def test_the_generation_moves_only_with_a_pass_without_failures() -> None:
     assert (accepted.observed_generation, accepted.conditions[0].observed_generation) == (2, 2)
 
 
+@pytest.mark.parametrize(("ready", "state"), [(0, "Failed"), (1, "Updating")])
+def test_what_the_api_server_finds_invalid_is_judged_and_waits_for_the_user(ready: int, state: str) -> None:
+    failure = Failure(kind="Deployment", name="mnist", message="Invalid: no label value", is_terminating=False)
+    live = rolled_out(1, readyReplicas=ready)
+    found = statuses.status(situation(deployment=live, generation=2, failures=(failure,)), NOW)
+    assert (found.state, found.reason, found.observed_generation) == (state, "ApplyFailed", 2)
+    assert condition(found, "Stalled").status == "True"
+
+
+def test_an_object_that_the_quota_refuses_is_told_as_that() -> None:
+    failure = Failure(kind="Service", name="mnist", message="Forbidden: exceeded quota: q", is_terminating=False)
+    found = statuses.status(situation(failures=(failure,)), NOW)
+    assert (found.reason, condition(found, "Stalled").status) == ("Quota", "False")
+
+
 def test_times_stay_while_nothing_changes() -> None:
     first = statuses.document(statuses.status(situation(CRASHED, deployment=STARTING), NOW))
     later = datetime(2026, 1, 2, tzinfo=UTC)
@@ -532,7 +547,7 @@ def test_states_of_a_rollback(
 
 def test_there_is_no_word_of_a_rollback_while_the_newest_spec_runs() -> None:
     found = statuses.status(situation(UP, deployment=rolled_out()), NOW)
-    assert [one.type for one in found.conditions] == ["Ready", "Reconciling", "Stalled"]
+    assert "RolledBack" not in [one.type for one in found.conditions]
 
 
 def test_a_pod_that_bakes_is_no_end_of_a_rollout_and_a_later_restart_is_no_rollout() -> None:
