@@ -356,7 +356,6 @@ DEPLOYMENT, STATUS = ("apply", "Deployment"), ("status", names.KIND)
 
 
 async def test_an_update_a_rollback_and_a_fix_cost_one_write_of_the_deployment_each(cluster: Cluster) -> None:
-    cluster.edit(names.KIND, lambda live: live["spec"].update(replicas=1))
     await cluster.run()
     await settled(cluster)
     cluster.writes()
