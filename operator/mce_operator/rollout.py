@@ -1,6 +1,6 @@
 """Which generation the pods run, and why. Pure: from what is wanted and what is observed to one `Revision`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -111,7 +111,8 @@ def progress(observed: Observed, chosen: Revision, now: datetime) -> RolloutStat
     if chosen.rejection is not None:
         message = f"generation {chosen.rejection.generation} was rejected: {chosen.rejection.why}"
         return RolloutStatus(method="Rollback", updated=updated, total=total, message=message)
-    ends = () if rollout.is_settled else pace.baking(spec, observed.pods_of(chosen.template), now)
+    bakes = chosen.deployment["spec"]["minReadySeconds"] > 0 and not rollout.is_settled
+    ends = pace.baking(spec, observed.pods_of(chosen.template), now) if bakes else ()
     text = f"{spec.rollout.strategy}: {_bake(len(ends), total)} until {ends[-1]:%H:%M:%S} UTC" if ends else ""
     message = "; ".join(part for part in (text, chosen.note) if part)
     return RolloutStatus(method="Rollout", updated=updated, total=total, message=message)
@@ -134,12 +135,14 @@ def _forward(
         record=record.dump(newest.endpoint, newest.setup),
         good=_good(newest, past, observed),
     )
+    terms = _pace(newest, observed, now, has_past=bool(kept.good))
     watched = guard.watched(spec, past, observed)
-    ends = pace.baking(spec, observed.pods_of(newest.hash), now) if _is_under_way(observed) else ()
+    bakes = terms.bake_seconds > 0 and _is_under_way(observed)
+    ends = pace.baking(spec, observed.pods_of(newest.hash), now) if bakes else ()
     return Revision(
         endpoint=newest.endpoint,
         setup=newest.setup,
-        deployment=deployment(newest.endpoint, newest.template, _pace(newest, observed, now), kept.annotations()),
+        deployment=deployment(newest.endpoint, newest.template, terms, kept.annotations()),
         no_way_back=no_way_back,
         note="" if kept.record else f"no way back to it: its record is longer than {record.LONGEST} characters",
         look_again=min((*ends, *([now + guard.PAUSE] if watched else [])), default=None),
@@ -150,10 +153,12 @@ def _is_under_way(observed: Observed) -> bool:
     return observed.rollout is not None and not observed.rollout.is_settled
 
 
-def _pace(newest: _Build, observed: Observed, now: datetime) -> Pace:
+def _pace(newest: _Build, observed: Observed, now: datetime, *, has_past: bool) -> Pace:
     new = observed.pods_of(newest.hash)
     old = tuple(one for one in observed.pods if one.template != newest.hash and not one.is_deleting)
-    return pace.forward(newest.endpoint.spec, replicas(newest.endpoint.spec), new, old, now)
+    terms = pace.forward(newest.endpoint.spec, replicas(newest.endpoint.spec), new, old, now)
+    # A first generation has nothing to bake beside: it is in service when it serves.
+    return terms if has_past or old else replace(terms, bake_seconds=0)
 
 
 def _good(newest: _Build, past: History | None, observed: Observed) -> str:

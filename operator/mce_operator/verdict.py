@@ -49,7 +49,7 @@ def verdict(
     """The verdict on the pods made from `template`."""
     pods = observed.pods_of(template)
     wanted = replicas(endpoint.spec)
-    missing = _missing(observed, wanted - len(pods))
+    missing = _missing(observed, wanted - len(pods), has_begun=bool(pods))
     lost = _lost(observed, template, now)
     told = observed.told
     stored = {line.name: line for line in told.containers} if told.observed_generation == observed.generation else {}
@@ -95,13 +95,18 @@ def _neighbours(endpoint: MultiContainerEndpoint, router: RouterReport | None) -
     return Neighbours(by_port=by_port, by_uid=by_uid, listening=listening)
 
 
-def _missing(observed: Observed, count: int) -> tuple[Symptom, ...]:
-    """The symptom of pods that should be there and are not."""
+def _missing(observed: Observed, count: int, *, has_begun: bool) -> tuple[Symptom, ...]:
+    """The symptom of pods that should be there and are not.
+
+    In a rollout that has begun, old pods keep the places of those whose turn has not come.
+    """
     if count <= 0:
         return ()
     refusal = observed.rollout.replica_failure if observed.rollout else ""
     if refusal:
         return (symptoms.refused(refusal),)
+    if has_begun and observed.rollout is not None and observed.rollout.replicas > observed.rollout.updated:
+        return ()
     return (Symptom(why=Why.PENDING, message="the pod is being made"),)
 
 

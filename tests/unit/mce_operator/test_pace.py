@@ -72,13 +72,3 @@ def test_only_pods_that_serve_and_have_not_served_long_enough_bake() -> None:
     spec = objects.endpoint(rollout={"bakeSeconds": 60}).spec
     ends = pace.baking(spec, [pod(None), pod(10), pod(60), pod(40)], NOW)
     assert ends == (NOW + timedelta(seconds=20), NOW + timedelta(seconds=50))
-
-
-def test_the_bake_time_comes_on_top_of_the_budget_as_kubernetes_demands() -> None:
-    for rollout, deadline in (
-        ({}, 840),
-        ({"bakeSeconds": 3600}, 840 + 3600),
-        ({"progressDeadlineSeconds": 1, "bakeSeconds": 3600}, 3601),
-    ):
-        spec = objects.deployment(objects.endpoint(rollout=rollout))["spec"]
-        assert spec["progressDeadlineSeconds"] == deadline > spec["minReadySeconds"]

@@ -277,7 +277,7 @@ def test_a_bad_router_image_is_gone_back_from_as_a_bad_container_is() -> None:
     case.settle()
     case.setup = dataclasses.replace(ROUTER, image="router:bad")
     chosen = case.fail()
-    assert chosen.setup == ROUTER
+    assert (chosen.setup.image, chosen.setup.network) == (ROUTER.image, case.setup.network)
     router = chosen.deployment["spec"]["template"]["spec"]["initContainers"][0]
     assert router["image"] == objects.ROUTER_IMAGE
     case.setup = dataclasses.replace(ROUTER, image="router:fixed")
@@ -492,3 +492,32 @@ def test_what_only_another_build_of_the_operator_has_changed_cannot_be_gone_back
     chosen = case.fail()
     assert (image(chosen), chosen.rejection) == ("a:1", None)
     assert chosen.no_way_back
+
+
+def test_a_first_generation_does_not_bake_and_the_next_one_does() -> None:
+    case = Situation(rollout=GUARDED)
+    chosen = case.settle()
+    assert chosen.deployment["spec"]["minReadySeconds"] == 0
+    assert stands(case)
+    case.want(2, rollout=GUARDED)
+    assert case.apply().deployment["spec"]["minReadySeconds"] == 60
+    case.progress(SETTLED)
+    assert stands(case)
+
+
+@pytest.mark.parametrize(
+    ("rollout_spec", "deadline"),
+    [
+        ({}, 840),
+        ({"bakeSeconds": 3600}, 840 + 3600),
+        ({"progressDeadlineSeconds": 1, "bakeSeconds": 3600}, 3601),
+    ],
+)
+def test_the_bake_time_comes_on_top_of_the_budget_as_kubernetes_demands(
+    rollout_spec: dict[str, Any], deadline: int
+) -> None:
+    case = Situation()
+    case.settle()
+    case.want(2, rollout=rollout_spec)
+    spec = case.decide().deployment["spec"]
+    assert spec["progressDeadlineSeconds"] == deadline > spec["minReadySeconds"]

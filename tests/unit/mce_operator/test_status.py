@@ -555,3 +555,10 @@ def test_a_pod_that_bakes_is_no_end_of_a_rollout_and_a_later_restart_is_no_rollo
     assert statuses.status(situation(UP, deployment=baking), NOW).state == "Creating"
     again = statuses.status(situation(UP, deployment=baking | {"conditions": SETTLED}), NOW)
     assert (again.state, condition(again, "Ready").status) == ("InService", "True")
+
+
+def test_pods_whose_turn_has_not_come_are_not_missing() -> None:
+    baking = rolled_out(1, replicas=4, availableReplicas=3)
+    found = statuses.status(situation(UP, deployment=baking, before=IN_SERVICE, generation=2, replicas=3), NOW)
+    assert (found.state, found.reason) == ("Updating", "RollingOut")
+    assert (found.containers[0].ready, found.containers[0].total, found.containers[0].reason) == (1, 3, "")
