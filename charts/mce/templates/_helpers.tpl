@@ -66,9 +66,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [apps]
   resources: [replicasets]
   verbs: [get, list, watch, patch]
+# A pod whose CPU or memory was changed in place is told of which template it is now.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, patch]
 - apiGroups: [""]
   resources: [pods/resize]
   verbs: [patch]

@@ -96,7 +96,7 @@ def test_what_is_watched_may_be_listed_and_watched(kind: str) -> None:
         (names.GROUP, "multicontainerendpoints/status", {"patch"}),
         (names.GROUP, "multicontainerendpoints/scale", {"patch"}),
         ("apps", "replicasets", {"get", "list", "watch", "patch"}),
-        ("", "pods", {"get", "list", "watch"}),
+        ("", "pods", {"get", "list", "watch", "patch"}),
         ("", "pods/resize", {"patch"}),
         ("metrics.k8s.io", "pods", {"list"}),
         ("events.k8s.io", "events", {"create"}),

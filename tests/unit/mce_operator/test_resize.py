@@ -384,8 +384,14 @@ def facts(world: World) -> dict[Any, Any]:
             kept.pop("status", None)
         if address[0] == "Deployment":
             kept["status"].pop("observedGeneration")
-        found[address] = kept
+        found[address] = timeless(kept)
     return found
+
+
+def timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: timeless(one) for key, one in value.items() if not key.endswith(("Time", "since"))}
+    return [timeless(one) for one in value] if isinstance(value, list) else value
 
 
 async def course(api: FakeApi, *specs: dict[str, Any]) -> World:
@@ -396,12 +402,14 @@ async def course(api: FakeApi, *specs: dict[str, Any]) -> World:
     for number, wanted in enumerate(specs):
         if number:
             world.want(wanted)
-        try:
-            await world.settle()
-        except KilledError:
-            await world.start()
-            world.controllers.run()
-            await world.settle()
+        for _ in range(2):
+            try:
+                await world.settle()
+            except KilledError:
+                await world.start()
+                world.controllers.run()
+                await world.settle()
+            world.now += timedelta(minutes=1)  # news that may wait is written by then
     return world
 
 
