@@ -34,7 +34,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   resources: [multicontainerendpoints]
   verbs: [get, list, watch]
 - apiGroups: [serving.mce.dev]
-  resources: [multicontainerendpoints/status, multicontainerendpoints/scale]
+  resources: [multicontainerendpoints/status]
   verbs: [patch]
 # Autoscaling by invocations moves spec.replicas as kubectl scale does.
 - apiGroups: [serving.mce.dev]
@@ -46,9 +46,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   verbs: [update]
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [autoscaling]
-  resources: [horizontalpodautoscalers]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [services, serviceaccounts]
