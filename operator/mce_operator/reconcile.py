@@ -133,6 +133,7 @@ class Reconciler:
                 revision.template,
                 revision.setup.image,
                 now,
+                is_rollback=revision.rejection is not None,
             ),
             failures=failures,
         )

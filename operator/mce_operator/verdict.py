@@ -44,15 +44,20 @@ class Verdict:
 
 
 def verdict(
-    endpoint: MultiContainerEndpoint, observed: Observed, template: str, router_image: str, now: datetime
+    endpoint: MultiContainerEndpoint,
+    observed: Observed,
+    template: str,
+    router_image: str,
+    now: datetime,
+    *,
+    is_rollback: bool = False,
 ) -> Verdict:
-    """The verdict on the pods made from `template`."""
+    """The verdict on the pods made from `template`; `is_rollback`: those of the last good generation."""
     pods = observed.pods_of(template)
     wanted = replicas(endpoint.spec)
     missing = _missing(observed, wanted - len(pods), has_begun=bool(pods))
     lost = _lost(observed, template, now)
-    told = observed.told
-    stored = {line.name: line for line in told.containers} if told.observed_generation == observed.generation else {}
+    stored = {line.name: line for line in _remembered(observed, is_rollback=is_rollback)}
     derived = names.container_names([container.name for container in endpoint.spec.containers])
     found, lines = [symptoms.of_router(router_image, pod, now) for pod in pods], []
     router = _worst(found)
@@ -74,6 +79,13 @@ def verdict(
         moments.append(now + _ASK_AGAIN)
     who, cause = _cause(lines, router)
     return Verdict(containers=tuple(lines), cause=cause, subject=who, look_again=min(moments, default=None))
+
+
+def _remembered(observed: Observed, *, is_rollback: bool) -> Sequence[ContainerStatus]:
+    """The stored lines, if they are about the same pods: a rollback stays in the generation that it takes back."""
+    told = observed.told
+    was_rollback = told.rollout is not None and told.rollout.method == "Rollback"
+    return told.containers if (told.observed_generation, was_rollback) == (observed.generation, is_rollback) else ()
 
 
 def _worst(found: Sequence[Symptom]) -> Symptom:

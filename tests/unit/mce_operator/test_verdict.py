@@ -51,7 +51,8 @@ class Story:
     """One endpoint of two containers over several passes; each is by an operator that remembers nothing."""
 
     def __init__(self, **spec: Any) -> None:
-        self.spec, self.stored, self.now, self.generation = spec, {"observedGeneration": -1}, START, 1
+        self.spec, self.now, self.generation = spec, START, 1
+        self.stored: dict[str, Any] = {"observedGeneration": -1}
 
     def tell(
         self,
@@ -59,6 +60,7 @@ class Story:
         refused: str = "",
         reports: dict[str, TargetReport] | None = None,
         lost: dict[str, Any] | None = None,
+        is_rollback: bool = False,
         **deployment: Any,
     ) -> Status:
         self.now += timedelta(seconds=1)
@@ -86,7 +88,7 @@ class Story:
             observed=observed,
             decisions=objects.decisions(endpoint),
             plan=Plan(is_applied=True),
-            verdict=verdict(endpoint, observed, template, objects.ROUTER_IMAGE, self.now),
+            verdict=verdict(endpoint, observed, template, objects.ROUTER_IMAGE, self.now, is_rollback=is_rollback),
         )
         status = statuses.status(situation, self.now)
         self.stored = statuses.document(status)
@@ -184,6 +186,16 @@ def test_a_new_generation_begins_without_causes() -> None:
     story.tell(("crashed", "up"))
     story.generation = 2
     assert words(story.tell(("starts", "up"))) == ("Starting", "Starting", "")
+
+
+def test_the_last_good_pods_have_nothing_of_what_the_rejected_ones_suffered_from() -> None:
+    story = Story()
+    story.tell(("no image", "up"))
+    assert story.tell(("starts", "up"), is_rollback=True).containers[0].reason == "Starting"
+    story.stored["rollout"] = {"method": "Rollback"}
+    story.tell(("crashed", "up"), is_rollback=True)
+    story.stored["rollout"] = {"method": "Rollback"}
+    assert story.tell(("starts", "up"), is_rollback=True).containers[0].reason == "Exit"
 
 
 @pytest.mark.parametrize(
@@ -363,7 +375,7 @@ def test_a_pod_whose_node_has_fallen_silent_is_told() -> None:
 
 def test_a_status_that_somebody_has_filled_with_other_words_is_no_memory() -> None:
     story = Story()
-    story.stored = {"observedGeneration": 1, "containers": [{"name": "a", "reason": "Bogus", "message": "m"}]}  # type: ignore[dict-item]
+    story.stored = {"observedGeneration": 1, "containers": [{"name": "a", "reason": "Bogus", "message": "m"}]}
     assert words(story.tell(("starts", "up"))) == ("Starting", "Starting", "")
 
 
