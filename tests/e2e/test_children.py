@@ -32,8 +32,8 @@ def test_every_field_that_is_applied_is_ours_afterwards(namespace: Namespace, ca
 def pods(*documents: dict[str, Any]) -> str:
     made = []
     for number, document in enumerate(documents):
-        document["metadata"]["namespace"] = "team-a"
-        template = pod.template(validation.endpoint(document), objects.ROUTER)
+        placed = {**document, "metadata": {**document["metadata"], "namespace": "team-a"}}  # the cases are everybody's
+        template = pod.template(validation.endpoint(placed), objects.ROUTER)
         template["spec"].pop("priorityClassName", None)  # of a class that this cluster does not have
         template["spec"].pop("serviceAccountName")  # likewise
         template["metadata"]["name"] = f"pod-{number}"
