@@ -92,7 +92,7 @@ def label(name: str) -> str:
         pytest.param("deployment", {"op": "remove", "path": label(names.MANAGED_BY_LABEL)}, "managed-by edited",
             id="managed-by-label"),
         pytest.param("deployment", add("/metadata/annotations/" + names.HASH_ANNOTATION.replace("/", "~1"), "x"),
-            "metadata.annotations edited", id="hash"),
+            f"metadata.annotations.{names.HASH_ANNOTATION} edited", id="hash"),
         pytest.param("deployment", {"op": "remove", "path": "/metadata/ownerReferences"}, "ownerReferences edited",
             id="owner"),
         pytest.param("service", add("/spec/selector", {"x": "y"}), "spec.selector edited", id="selector"),
