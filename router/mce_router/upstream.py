@@ -23,6 +23,7 @@ from mce_router.invocation import UNTIL_CLOSE, Headers, ReplyHead
 from mce_router.listener import Guard, Impostor
 
 _START: Final = b"HTTP/1."
+_STATUS_AT: Final = len("HTTP/1.1 ")
 MOST_KNOWN_HEADS: Final = 64
 _RECEIVE_BYTES: Final = 65536
 """What the kernel holds for us of a container. With its own choice (megabytes) one that floods is read 32 times in a
@@ -75,6 +76,8 @@ class Upstream(asyncio.Protocol):
         "_head",
         "_headers",
         "_held",
+        "_interims",
+        "_may_be_interim",
         "_out",
         "_parser",
         "_poll",
@@ -97,6 +100,8 @@ class Upstream(asyncio.Protocol):
         self._complete = False
         self._fresh = True
         self._start_left = b""
+        self._interims = 0
+        self._may_be_interim = False
         self._unsolicited = False
         self._close_after = False
         self._full = False
@@ -172,13 +177,12 @@ class Upstream(asyncio.Protocol):
         if receiver is None:
             self.transport.abort()  # nobody asked: never let it meet the next request
             return
-        if self._start_left and not self._starts_right(data):
-            self._fail(errors.model_bad_reply(self._pool.target.name, "it does not begin with HTTP/1."))
-            return
         fresh, self._fresh = self._fresh, False
+        if fresh:
+            self._may_be_interim = data[_STATUS_AT : _STATUS_AT + 1] in {b"1", b""}
         if fresh and self._replay(receiver, data):
             return
-        fault = self._feed(data)
+        fault = self._feed_slowly(data) if self._may_be_interim else self._begin(data)
         if fault is not None:
             self._fail(fault)
             return
@@ -194,6 +198,25 @@ class Upstream(asyncio.Protocol):
         right = data[:size] == self._start_left[:size]
         self._start_left = self._start_left[size:]
         return right
+
+    def _feed_slowly(self, data: bytes) -> ModelFailure | None:
+        """Byte by byte until the real head is over: what follows an interim one has to begin as a reply does, too."""
+        for at in range(len(data)):
+            seen = self._interims
+            if fault := self._begin(data[at : at + 1]):
+                return fault
+            if self._head is not None:
+                self._may_be_interim = False
+                return self._feed(data[at + 1 :])
+            if self._interims != seen:
+                self._start_left = _START
+        return None
+
+    def _begin(self, data: bytes) -> ModelFailure | None:
+        """`_feed` of what may be the first bytes of a head."""
+        if self._start_left and not self._starts_right(data):
+            return errors.model_bad_reply(self._pool.target.name, "it does not begin with HTTP/1.")
+        return self._feed(data)
 
     def _feed(self, data: bytes) -> ModelFailure | None:
         """Has the parser read `data`; what is wrong with the reply as far as it came."""
@@ -290,6 +313,7 @@ class Upstream(asyncio.Protocol):
         elif fault := reply.interim_fault(self._headers):
             self._head = errors.model_bad_reply(name, fault)
         else:
+            self._interims += 1
             return
         if isinstance(self._head, ReplyHead):
             self._close_after = self._head.length == UNTIL_CLOSE or not self._parser.should_keep_alive()

@@ -611,6 +611,9 @@ REPLIES: dict[str, tuple[list[Step], Answer | Cut | int]] = {
     "request-as-reply": ([b"POST /invocations HTTP/1.1\r\ncontent-length: 0\r\n\r\n"], MODEL_ERROR),
     # interim heads and upgrades
     "interim-then-reply": ([b"HTTP/1.1 100 Continue\r\n\r\n" + _SIZED], Answer()),
+    "interim-then-empty-line": ([b"HTTP/1.1 103 Early\r\nx: y\r\n\r\n\r\n" + _SIZED], MODEL_ERROR),
+    "interim-then-nonsense": ([b"HTTP/1.1 103 Early\r\n\r\nSSH-2.0 x\r\n" + _SIZED], MODEL_ERROR),
+    "interims-in-a-row": ([b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1 100 C\r\n\r\n" + _SIZED], Answer()),
     "interim-with-type": ([b"HTTP/1.1 103 Early\r\ncontent-type: a/b\r\n\r\n" + _SIZED], Answer()),
     # RFC 9112, 6: an interim head has no framing headers; who heeds them reads the answer as its body.
     "interim-with-length": ([b"HTTP/1.1 103 Early\r\ncontent-length: 5\r\n\r\n" + _SIZED], MODEL_ERROR),
