@@ -412,7 +412,8 @@ def exchanged(connection: socket.socket, data: bytes) -> tuple[bytes, bool]:
     try:
         while piece := connection.recv(65536):
             received += piece
-            if judge.replies(received, closed=False).end == "clean":
+            so_far = judge.replies(received, closed=False)
+            if so_far.end == "clean" and so_far.messages:  # an interim one alone is no answer yet
                 connection.settimeout(0.04)  # a second answer would come at once
     except TimeoutError:
         return received, False
