@@ -12,7 +12,7 @@ from mce_api import names
 from mce_api.status import Why
 from mce_operator import cache, history, record, rollout
 from mce_operator import observed as parsed
-from mce_operator.decisions import to_ask
+from mce_operator.decisions import decide, to_ask
 from mce_operator.desired import desired
 from mce_operator.key import Key
 from mce_operator.observed import Observed, RouterReport, Traffic
@@ -482,6 +482,23 @@ def test_a_service_account_of_the_last_good_pods_is_there_for_them() -> None:
         one["kind"] for one in desired(chosen.endpoint, objects.decisions(chosen.endpoint, revision=chosen), ROUTER)
     }
     assert "ServiceAccount" in kinds
+
+
+@pytest.mark.parametrize(("others", "scaled"), [([], []), (["a"], ["a"])])
+def test_an_autoscaler_measures_only_what_runs_after_a_rollback(others: list[str], scaled: list[str]) -> None:
+    cpu = {"resources": {"requests": {"cpu": 1}}}
+    case = Situation()
+    case.settle()
+    case.want(2)
+    metrics = [{"type": "ContainerCPU", "container": name, "targetPercent": 50} for name in ("new", *others)]
+    containers = [objects.container(name, image="a:2", **cpu) for name in ("a", "new")]
+    spec = {"autoscaling": {"maxReplicas": 3, "metrics": metrics}}
+    case.document["spec"] = objects.document(*containers, **spec)["spec"]
+    case.endpoint = objects.endpoint(*containers, **spec)
+    assert case.fail().rejection is not None
+    found = decide(case.endpoint, case.observed(), ROUTER, NOW)
+    built = [one for one in desired(found.revision.endpoint, found, ROUTER) if "Autoscaler" in one["kind"]]
+    assert [one["containerResource"]["container"] for hpa in built for one in hpa["spec"]["metrics"]] == scaled
 
 
 def test_what_only_another_build_of_the_operator_has_changed_cannot_be_gone_back_from() -> None:
