@@ -405,6 +405,16 @@ def test_the_guard_counts_what_the_new_pods_failed(counts: list[tuple[float, flo
         assert stands(case)
 
 
+@pytest.mark.parametrize("method", ["Resizing", "InPlace"])
+def test_pods_that_were_resized_are_not_judged_by_what_they_failed_before(method: str) -> None:
+    case = guarded((100, 100))
+    assert case.live is not None
+    change = {"hash": case.template, "shape": "x", "method": method}
+    case.live["metadata"]["annotations"][names.CHANGE_ANNOTATION] = json.dumps(change)
+    assert to_ask(case.endpoint, case.observed(), NOW) == ()
+    assert case.decide().rejection is None
+
+
 def test_the_routers_of_new_pods_are_asked_every_few_seconds_while_they_bake_and_then_no_more() -> None:
     case = guarded((20, 0))
     assert [pod.name for pod in to_ask(case.endpoint, case.observed(), NOW)] == ["new-0"]
