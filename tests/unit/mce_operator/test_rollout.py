@@ -511,6 +511,15 @@ def test_an_autoscaler_measures_only_what_runs_after_a_rollback(others: list[str
     assert [one["containerResource"]["container"] for hpa in built for one in hpa["spec"]["metrics"]] == scaled
 
 
+def test_the_routers_of_last_good_pods_are_asked_as_their_own_availability_demands() -> None:
+    case = Situation(availability="Any")
+    good = case.settle().template
+    case.want(2)
+    case.fail()
+    case.pods = [objects.pod(good, running("a"), podIP="10.0.0.1")]
+    assert [pod.name for pod in to_ask(case.endpoint, case.observed(), NOW)] == ["mnist-1"]
+
+
 def test_what_only_another_build_of_the_operator_has_changed_cannot_be_gone_back_from() -> None:
     case = Situation()
     case.settle()
