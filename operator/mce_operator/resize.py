@@ -222,7 +222,7 @@ def _parsed(deployment: Child) -> Account | None:
             since=str(stored.get("since", "")),
             why=str(stored.get("why", "")),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -235,7 +235,7 @@ def _lost(live: Account, target: Account) -> str:
     for container, kinds in live.resources.items():
         for kind, amounts in kinds.items():
             for name in amounts:
-                if name not in target.resources[container][kind]:
+                if name not in target.resources.get(container, {}).get(kind, {}):
                     return f"{kind}.{name} of container {container} was removed"
     return ""
 
@@ -378,6 +378,7 @@ def _hash(deployment: K8sObject) -> str:
 
 def _moment(text: str, otherwise: datetime) -> datetime:
     try:
-        return datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError:
         return otherwise
+    return found if found.tzinfo else otherwise
