@@ -187,6 +187,32 @@ def test_a_complete_revision_is_the_last_good_one_though_its_pods_are_down_when_
     assert image(case.fail()) == "a:2"
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_complete_revision_is_the_last_good_one_though_its_replicas_have_just_been_changed(version: int) -> None:
+    case = Situation()
+    case.settle()
+    case.want(version)
+    case.settle()
+    case.pods = [objects.pod(case.template, running("a"), conditions=[{"type": "Ready", "status": "True"}])]
+    case.want(version, replicas=2)
+    case.apply()
+    case.status["observedGeneration"] = 0  # the Deployment's controller has not seen it yet
+    case.want(3, replicas=2)
+    assert image(case.fail()) == f"a:{version}"
+
+
+def test_a_template_that_nobody_has_seen_yet_has_not_been_good() -> None:
+    case = Situation()
+    good = case.settle().template
+    case.pods = [objects.pod(good, running("a"), conditions=[{"type": "Ready", "status": "True"}])]
+    case.want(2)
+    case.apply()
+    case.progress(SETTLED)
+    case.status["observedGeneration"] = 0
+    case.want(3)
+    assert image(case.fail()) == "a:1"
+
+
 def test_replicas_and_other_settings_are_the_newest_ones_and_no_new_attempt() -> None:
     case = Situation()
     case.settle()
