@@ -253,11 +253,12 @@ def _unfit(wanted: K8sObject, live: Account, observed: Observed) -> str:
 
 
 def _bare(wanted: K8sObject) -> K8sObject:
-    """`wanted` without what the change may add to it."""
+    """`wanted` without what the change may add to it: amounts, and what the Deployment remembers."""
     template = wanted["spec"]["template"]
     containers = [{key: one[key] for key in one if key != "resources"} for one in template["spec"]["containers"]]
     spec = {**template["spec"], "containers": containers}
-    return {**wanted, "spec": {**wanted["spec"], "template": {**template, "spec": spec}}}
+    metadata = {key: one for key, one in wanted["metadata"].items() if key != "annotations"}
+    return {**wanted, "metadata": metadata, "spec": {**wanted["spec"], "template": {**template, "spec": spec}}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
