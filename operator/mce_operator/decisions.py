@@ -31,12 +31,14 @@ class Decisions:
 def to_ask(endpoint: MultiContainerEndpoint, observed: Observed, now: datetime) -> tuple[Pod, ...]:
     """The pods whose routers know something that the decisions or the status need."""
     is_guarded = endpoint.spec.rollout.max_error_percent is not None
-    watched = guard.watched(endpoint.spec, history.of(observed), observed) if is_guarded else ()
-    is_any = endpoint.spec.availability == "Any"
+    past = history.of(observed)
+    watched = guard.watched(endpoint.spec, past, observed) if is_guarded else ()
+    # After a rollback it is the last good spec's word that counts, which may be this one, too.
+    may_be_any = endpoint.spec.availability == "Any" or (past is not None and past.rejection is not None)
     return tuple(
         pod
         for pod in observed.pods
-        if not pod.is_deleting and pod.ip and (is_any or pod in watched or symptoms.is_worth_asking(pod, now))
+        if not pod.is_deleting and pod.ip and (may_be_any or pod in watched or symptoms.is_worth_asking(pod, now))
     )
 
 

@@ -24,14 +24,16 @@ DRIFT_CONFLICT: Final = "DriftConflict"
 @dataclass(slots=True, kw_only=True)
 class _Posted:
     at: datetime
+    generation: int
     left_out: int = 0
 
 
 class Recorder:
     """Decides which transitions are worth an Event; the same one of the same object at most once in five minutes.
 
-    The same: same reason, same subject (`container NAME`, `router`, `pods`), whatever else the message says, since a
-    container's last words differ from crash to crash. What was left out is counted in the next one.
+    The same: same generation, since what somebody has just asked for is to be told; same reason, same subject
+    (`container NAME`, `router`, `pods`), whatever else the message says, since a container's last words differ from
+    crash to crash. What was left out is counted in the next one.
     """
 
     def __init__(self, instance: str, utc: Callable[[], datetime]) -> None:
@@ -45,7 +47,7 @@ class Recorder:
         if (before.state, before.reason, _subject(before)) == (status.state, status.reason, _subject(status)):
             return None
         reason = status.reason if status.failure_reason else status.state
-        count = self._count((observed.uid, reason, _subject(status)))
+        count = self._count((observed.uid, reason, _subject(status)), observed.generation)
         if count is None:
             return None
         note = status.failure_reason or next((one.message for one in status.conditions if one.message), status.state)
@@ -54,19 +56,21 @@ class Recorder:
 
     def drift(self, observed: Observed, reason: str, note: str) -> dict[str, Any] | None:
         """The Event about what others did to the endpoint's objects; `reason` is one of `DRIFT_...`."""
-        count = self._count((observed.uid, reason, note))
+        count = self._count((observed.uid, reason, note), 0)
         return None if count is None else self._event(observed, reason, note[:_NOTE_LENGTH] + count, is_bad=True)
 
-    def _count(self, identity: tuple[str, str, str]) -> str | None:
+    def _count(self, identity: tuple[str, str, str], generation: int) -> str | None:
         """What the note ends with: how often it was left out before; None: it is to be left out."""
         now = self._utc()
         posted = self._posted.get(identity)
+        if posted is not None and posted.generation != generation:
+            posted = None
         if posted is not None and now - posted.at < _REPEAT_AFTER:
             posted.left_out += 1
             return None
         if len(self._posted) >= _REMEMBERED:
             self._posted.clear()
-        self._posted[identity] = _Posted(at=now)
+        self._posted[identity] = _Posted(at=now, generation=generation)
         left_out = posted.left_out if posted is not None else 0
         return f" ({left_out} more times since {posted.at:%H:%M:%S} UTC)" if posted and left_out else ""
 

@@ -1,6 +1,7 @@
 """Whether new pods fail too many of their invocations while they bake. Pure: from the routers' counters, read anew.
 
-A router counts from its pod's start, so what it says is about the new revision and nothing else.
+A router counts from its pod's start, so what it says is about the new revision and nothing else: unless that came to
+the pod in place, without a start.
 """
 
 from collections import Counter
@@ -8,8 +9,10 @@ from datetime import timedelta
 from typing import Final
 
 from mce_api.endpoint import Spec
+from mce_operator import resize
 from mce_operator.history import History
 from mce_operator.observed import Observed, Pod
+from mce_operator.resize import Method
 
 LEAST_INVOCATIONS: Final = 20
 """Of a container, over all new pods: with fewer, one failure would decide."""
@@ -24,6 +27,9 @@ def watched(spec: Spec, past: History | None, observed: Observed) -> tuple[Pod, 
         return ()
     if past is None or not past.good or past.rejection or rollout is None or rollout.is_settled:
         return ()
+    change = resize.account(observed)
+    if change is not None and change.method is not Method.ROLLOUT:
+        return ()  # these pods have counted since long before it
     return tuple(pod for pod in observed.pods_of(past.template) if pod.is_ready)
 
 

@@ -118,7 +118,7 @@ class Reconciler:
         if plan.applies and is_settled:  # the status tells of what is there now, so that it need not be written again
             now_there = observe(self._cache, observed.key)
             if now_there and (now_there.uid, now_there.generation) == (observed.uid, observed.generation):
-                observed = replace(now_there, routers=observed.routers)
+                observed = replace(now_there, routers=observed.routers, scaling=observed.scaling)
                 decisions, plan = self._think(endpoint, observed)
         now = self._utc()
         revision = decisions.revision

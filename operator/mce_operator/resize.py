@@ -222,7 +222,7 @@ def _parsed(deployment: Child) -> Account | None:
             since=str(stored.get("since", "")),
             why=str(stored.get("why", "")),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -235,7 +235,7 @@ def _lost(live: Account, target: Account) -> str:
     for container, kinds in live.resources.items():
         for kind, amounts in kinds.items():
             for name in amounts:
-                if name not in target.resources[container][kind]:
+                if name not in target.resources.get(container, {}).get(kind, {}):
                     return f"{kind}.{name} of container {container} was removed"
     return ""
 
@@ -253,11 +253,12 @@ def _unfit(wanted: K8sObject, live: Account, observed: Observed) -> str:
 
 
 def _bare(wanted: K8sObject) -> K8sObject:
-    """`wanted` without what the change may add to it."""
+    """`wanted` without what the change may add to it: amounts, and what the Deployment remembers."""
     template = wanted["spec"]["template"]
     containers = [{key: one[key] for key in one if key != "resources"} for one in template["spec"]["containers"]]
     spec = {**template["spec"], "containers": containers}
-    return {**wanted, "spec": {**wanted["spec"], "template": {**template, "spec": spec}}}
+    metadata = {key: one for key, one in wanted["metadata"].items() if key != "annotations"}
+    return {**wanted, "metadata": metadata, "spec": {**wanted["spec"], "template": {**template, "spec": spec}}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -378,6 +379,7 @@ def _hash(deployment: K8sObject) -> str:
 
 def _moment(text: str, otherwise: datetime) -> datetime:
     try:
-        return datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError:
         return otherwise
+    return found if found.tzinfo else otherwise

@@ -169,12 +169,22 @@ def _good(newest: _Build, past: History | None, observed: Observed) -> str:
     """
     if past is None:
         return ""
-    rollout = observed.rollout
-    has_run = rollout is not None and rollout.is_current and rollout.is_settled and rollout.available > 0
     is_leaving = past.template != newest.hash or replicas(newest.endpoint.spec) == 0
-    if past.rejection is not None or (is_leaving and has_run):
+    if past.rejection is not None or (is_leaving and _has_run(past, observed)):
         return past.record
     return past.good
+
+
+def _has_run(past: History, observed: Observed) -> bool:
+    """Whether the present template is what the Deployment's account calls settled.
+
+    Until its controller has seen the newest spec, which may differ in no more than the replicas, the pods tell.
+    """
+    rollout = observed.rollout
+    if rollout is None or not rollout.is_settled or rollout.available == 0:
+        return False
+    stays = [pod for pod in observed.pods if not pod.is_deleting]
+    return rollout.is_current or (bool(stays) and all(pod.template == past.template for pod in stays))
 
 
 def _failure(newest: _Build, past: History, observed: Observed, now: datetime) -> Rejection | None:

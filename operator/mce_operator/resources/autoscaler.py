@@ -20,12 +20,16 @@ def scales_itself(autoscaling: Autoscaling | None) -> bool:
 
 
 def autoscaler(endpoint: MultiContainerEndpoint) -> tuple[meta.K8sObject, ...]:
-    """The wanted HorizontalPodAutoscaler, or none."""
+    """The wanted HorizontalPodAutoscaler, or none: also if it would have nothing to measure."""
     spec = endpoint.spec
     if spec.autoscaling is None or spec.suspend or scales_itself(spec.autoscaling):
         return ()
     hostnames = [container.name for container in spec.containers]
     derived = dict(zip(hostnames, names.container_names(hostnames), strict=True))
+    # After a rollback the pods have the containers of the last good generation, and the metrics are the newest ones.
+    metrics = [_metric(one, derived[one.container]) for one in spec.autoscaling.metrics if one.container in derived]
+    if not metrics:
+        return ()
     built: meta.K8sObject = {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
@@ -34,7 +38,7 @@ def autoscaler(endpoint: MultiContainerEndpoint) -> tuple[meta.K8sObject, ...]:
             "scaleTargetRef": {"apiVersion": names.API_VERSION, "kind": names.KIND, "name": endpoint.metadata.name},
             "minReplicas": spec.autoscaling.min_replicas,
             "maxReplicas": spec.autoscaling.max_replicas,
-            "metrics": [_metric(metric, derived[metric.container]) for metric in spec.autoscaling.metrics],
+            "metrics": metrics,
             "behavior": {
                 "scaleDown": {"stabilizationWindowSeconds": spec.autoscaling.scale_in_cooldown_seconds},
                 "scaleUp": {"stabilizationWindowSeconds": spec.autoscaling.scale_out_cooldown_seconds},

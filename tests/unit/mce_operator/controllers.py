@@ -40,7 +40,12 @@ class Controllers:
         pods = self.all("Pod")
         new = [one for one in pods if matching and _owner(one) == matching[0]["metadata"]["uid"]]
         status = objects.rolled_out(len(pods), observedGeneration=deployment["metadata"]["generation"])
-        self._put({**deployment, "status": {**status, "updatedReplicas": len(new)}})
+        if deployment["spec"].get("paused"):
+            reason = "DeploymentPaused"
+        else:
+            reason = "NewReplicaSetAvailable" if len(new) == len(pods) else "ReplicaSetUpdated"
+        progress = {"type": "Progressing", "status": "True", "reason": reason}
+        self._put({**deployment, "status": {**status, "updatedReplicas": len(new), "conditions": [progress]}})
 
     def all(self, kind: str) -> list[dict[str, Any]]:
         return [copy.deepcopy(one) for address, one in sorted(self._api.objects.items()) if address[0] == kind]

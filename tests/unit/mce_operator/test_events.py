@@ -14,10 +14,12 @@ class Course:
         self.now = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
         self.recorder = Recorder("test", lambda: self.now)
         self.stored = Status()
+        self.generation = 1
 
     def goes_to(self, **status: str) -> tuple[str, str, str] | None:
         wanted = Status(**status)
         document = objects.document(status=self.stored.model_dump(mode="json", by_alias=True, exclude_none=True))
+        document["metadata"]["generation"] = self.generation
         event = self.recorder.transition(Observed(key=Key("team-a", "mnist"), document=document), wanted)
         self.stored = wanted
         self.now += timedelta(seconds=10)
@@ -48,6 +50,14 @@ def test_what_comes_and_goes_is_told_once_in_five_minutes_and_then_counted() -> 
     course.now += timedelta(minutes=5)
     told = course.goes_to(**CRASH, failure_reason="container a: Exit: x")
     assert told == ("Warning", "Exit", "container a: Exit: x (3 more times since 12:00:00 UTC)")
+
+
+def test_each_generation_has_its_own_transitions() -> None:
+    course = Course()
+    for generation in (1, 2):
+        course.generation = generation
+        assert course.goes_to(state="Updating") is not None
+        assert course.goes_to(state="InService") is not None
 
 
 def test_a_note_is_never_longer_than_the_api_server_takes() -> None:

@@ -314,13 +314,35 @@ async def test_steps_with_bake_time_are_kept_for_amounts_too(world: World) -> No
     assert not uids(world) & before
 
 
-@pytest.mark.parametrize("text", ["", "no", "[]", "{}", '{"hash":1}', '{"hash":"x","shape":"y","resources":[]}'])
+@pytest.mark.parametrize(
+    "text", ["", "no", "[]", "{}", '{"hash":1}', '{"hash":"x","shape":"y","resources":[]}', "[" * 100_000]
+)
 async def test_an_annotation_that_makes_no_sense_is_none(world: World, text: str) -> None:
     world.edit("Deployment", lambda live: live["metadata"]["annotations"].update({names.CHANGE_ANNOTATION: text}))
     world.want(spec(LARGE))
     await world.settle()
     assert world.amounts() == [LARGE] * 2
     assert json.loads(world.deployment["metadata"]["annotations"][names.CHANGE_ANNOTATION])["hash"]
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"resources": {"ghost": {"requests": {"cpu": "1"}}}},
+        {"method": "Resizing", "since": "2026-01-01T00:00:00"},
+        {"method": "Resizing", "since": "0001-01-01T00:00:00+23:00"},
+    ],
+)
+async def test_an_annotation_that_somebody_has_edited_stops_no_pass(world: World, edited: dict[str, Any]) -> None:
+    def edit(live: dict[str, Any]) -> None:
+        said = json.loads(live["metadata"]["annotations"][names.CHANGE_ANNOTATION]) | edited
+        live["metadata"]["annotations"][names.CHANGE_ANNOTATION] = json.dumps(said)
+
+    world.edit("Deployment", edit)
+    world.want(spec(LARGE))
+    await world.settle()
+    assert [one["limits"] for one in world.amounts()] == [LARGE["limits"]] * 2
+    assert world.status()["state"] == "InService"
 
 
 def test_amounts_are_equal_however_they_are_written() -> None:

@@ -12,7 +12,7 @@ from mce_api import names
 from mce_api.status import Why
 from mce_operator import cache, history, record, rollout
 from mce_operator import observed as parsed
-from mce_operator.decisions import to_ask
+from mce_operator.decisions import decide, to_ask
 from mce_operator.desired import desired
 from mce_operator.key import Key
 from mce_operator.observed import Observed, RouterReport, Traffic
@@ -185,6 +185,32 @@ def test_a_complete_revision_is_the_last_good_one_though_its_pods_are_down_when_
     case.progress(SETTLED, replicas=3, updated=3, available=1)
     case.want(3)
     assert image(case.fail()) == "a:2"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_complete_revision_is_the_last_good_one_though_its_replicas_have_just_been_changed(version: int) -> None:
+    case = Situation()
+    case.settle()
+    case.want(version)
+    case.settle()
+    case.pods = [objects.pod(case.template, running("a"), conditions=[{"type": "Ready", "status": "True"}])]
+    case.want(version, replicas=2)
+    case.apply()
+    case.status["observedGeneration"] = 0  # the Deployment's controller has not seen it yet
+    case.want(3, replicas=2)
+    assert image(case.fail()) == f"a:{version}"
+
+
+def test_a_template_that_nobody_has_seen_yet_has_not_been_good() -> None:
+    case = Situation()
+    good = case.settle().template
+    case.pods = [objects.pod(good, running("a"), conditions=[{"type": "Ready", "status": "True"}])]
+    case.want(2)
+    case.apply()
+    case.progress(SETTLED)
+    case.status["observedGeneration"] = 0
+    case.want(3)
+    assert image(case.fail()) == "a:1"
 
 
 def test_replicas_and_other_settings_are_the_newest_ones_and_no_new_attempt() -> None:
@@ -405,6 +431,16 @@ def test_the_guard_counts_what_the_new_pods_failed(counts: list[tuple[float, flo
         assert stands(case)
 
 
+@pytest.mark.parametrize("method", ["Resizing", "InPlace"])
+def test_pods_that_were_resized_are_not_judged_by_what_they_failed_before(method: str) -> None:
+    case = guarded((100, 100))
+    assert case.live is not None
+    change = {"hash": case.template, "shape": "x", "method": method}
+    case.live["metadata"]["annotations"][names.CHANGE_ANNOTATION] = json.dumps(change)
+    assert to_ask(case.endpoint, case.observed(), NOW) == ()
+    assert case.decide().rejection is None
+
+
 def test_the_routers_of_new_pods_are_asked_every_few_seconds_while_they_bake_and_then_no_more() -> None:
     case = guarded((20, 0))
     assert [pod.name for pod in to_ask(case.endpoint, case.observed(), NOW)] == ["new-0"]
@@ -482,6 +518,32 @@ def test_a_service_account_of_the_last_good_pods_is_there_for_them() -> None:
         one["kind"] for one in desired(chosen.endpoint, objects.decisions(chosen.endpoint, revision=chosen), ROUTER)
     }
     assert "ServiceAccount" in kinds
+
+
+@pytest.mark.parametrize(("others", "scaled"), [([], []), (["a"], ["a"])])
+def test_an_autoscaler_measures_only_what_runs_after_a_rollback(others: list[str], scaled: list[str]) -> None:
+    cpu = {"resources": {"requests": {"cpu": 1}}}
+    case = Situation()
+    case.settle()
+    case.want(2)
+    metrics = [{"type": "ContainerCPU", "container": name, "targetPercent": 50} for name in ("new", *others)]
+    containers = [objects.container(name, image="a:2", **cpu) for name in ("a", "new")]
+    spec = {"autoscaling": {"maxReplicas": 3, "metrics": metrics}}
+    case.document["spec"] = objects.document(*containers, **spec)["spec"]
+    case.endpoint = objects.endpoint(*containers, **spec)
+    assert case.fail().rejection is not None
+    found = decide(case.endpoint, case.observed(), ROUTER, NOW)
+    built = [one for one in desired(found.revision.endpoint, found, ROUTER) if "Autoscaler" in one["kind"]]
+    assert [one["containerResource"]["container"] for hpa in built for one in hpa["spec"]["metrics"]] == scaled
+
+
+def test_the_routers_of_last_good_pods_are_asked_as_their_own_availability_demands() -> None:
+    case = Situation(availability="Any")
+    good = case.settle().template
+    case.want(2)
+    case.fail()
+    case.pods = [objects.pod(good, running("a"), podIP="10.0.0.1")]
+    assert [pod.name for pod in to_ask(case.endpoint, case.observed(), NOW)] == ["mnist-1"]
 
 
 def test_what_only_another_build_of_the_operator_has_changed_cannot_be_gone_back_from() -> None:

@@ -186,6 +186,18 @@ async def test_one_scale_and_one_deployment_per_change_of_replicas(cluster: Clus
     assert (found.count(SCALE), found.count(("apply", "Deployment")), found.count(STATUS)) == (1, 1, 1)
 
 
+async def test_the_pass_that_carries_a_change_of_replicas_out_tells_why(cluster: Cluster) -> None:
+    for _ in range(2):
+        cluster.seconds += INTERVAL_SECONDS
+        cluster.per_minute = 1600
+        await cluster.scaler.round()
+    assert cluster.replicas > 1
+    await sync.fill(cluster.api, cluster.cache, Scope())
+    await cluster.reconciler.reconcile(KEY)
+    assert cluster.told["desiredReplicas"] == cluster.replicas
+    assert cluster.told["metric"] == "InvocationsPerReplica"
+
+
 async def test_no_demand_brings_it_down_to_the_least(cluster: Cluster) -> None:
     await cluster.rounds(8, 1000)
     assert cluster.replicas == 4
