@@ -99,6 +99,9 @@ class Cache:
 
     def _keep(self, kind: str, kept: Object) -> Key:
         key, endpoint = _key(kept), endpoint_of(kind, kept)
+        known = self._objects[kind].get(key)
+        if known is not None and endpoint_of(kind, known) != endpoint:
+            self.drop(kind, key)  # a pod that somebody has taken out of its endpoint by its label
         self._objects[kind][key] = kept
         if kind == "Pod":
             self._pods.setdefault(endpoint, {})[key.name] = kept

@@ -110,6 +110,18 @@ def test_pods_are_found_by_their_endpoint_and_leave_nothing_behind() -> None:
     assert cache.pods(MNIST) == ()
 
 
+def test_a_pod_whose_endpoint_label_was_changed_is_its_former_endpoints_no_more() -> None:
+    cache = Cache()
+    pod = objects.pod("hash", objects.running("a"))
+    cache.put("Pod", pod)
+    labels = {**pod["metadata"]["labels"], names.ENDPOINT_LABEL: "quarantine"}
+    moved = {**pod, "metadata": {**pod["metadata"], "labels": labels, "resourceVersion": "999999"}}
+    assert cache.put("Pod", moved) == Key("team-a", "quarantine")
+    assert cache.pods(MNIST) == ()
+    cache.remove("Pod", moved)
+    assert cache.pods(Key("team-a", "quarantine")) == ()
+
+
 def test_managed_fields_and_pod_specs_are_not_kept() -> None:
     cache = Cache()
     pod = objects.pod("hash", objects.running("a"))
