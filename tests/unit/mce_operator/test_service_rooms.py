@@ -218,6 +218,16 @@ async def test_usage_of_a_whole_cluster_is_one_list() -> None:
     assert (len(tuple(reader.current())), api.metrics_lists) == (1000, [None])
 
 
+async def test_usage_is_told_of_endpoints_in_the_selector_alone() -> None:
+    api, cache = many_teams(2)
+    reader = UsageReader(api, cache, is_clusterwide=True)
+    cache.drop(names.KIND, Key("team-1", "mnist"))  # its pods are cached all the same
+    await reader.poll()
+    assert [usage.namespace for usage in reader.current()] == ["team-0"]
+    cache.drop(names.KIND, Key("team-0", "mnist"))
+    assert tuple(reader.current()) == ()
+
+
 async def test_usage_by_namespace_asks_each_once_and_a_few_at_a_time() -> None:
     api, cache = many_teams(100)
     under_way, most = 0, 0
