@@ -334,6 +334,17 @@ def test_namespaces_are_separated_by_commas(
     assert Settings().namespaces == expected
 
 
+def test_a_pass_that_outlives_leadership_leaves_no_series_behind() -> None:
+    metrics = Metrics()
+    metrics.endpoint_is(GOOD, Status(state=State.IN_SERVICE.value))
+    metrics.tell_of_endpoints(is_leading=False)
+    metrics.endpoint_is(GOOD, Status(state=State.IN_SERVICE.value))
+    assert b"mce_endpoint_state{" not in metrics.render()
+    metrics.tell_of_endpoints(is_leading=True)
+    metrics.endpoint_is(GOOD, Status(state=State.IN_SERVICE.value))
+    assert b"mce_endpoint_state{" in metrics.render()
+
+
 @pytest.mark.parametrize("state", State)
 def test_an_endpoint_is_in_one_state_and_its_containers_are_told(state: State) -> None:
     metrics = Metrics()
