@@ -219,6 +219,23 @@ async def test_a_writer_that_never_stops_costs_a_bounded_rate_of_writes(cluster:
     assert cluster.api.objects["Deployment", *KEY]["spec"]["replicas"] == 2
 
 
+async def test_a_fight_over_two_children_does_not_hide_what_becomes_of_a_new_spec(cluster: Cluster) -> None:
+    await cluster.run()
+
+    def fight(live: dict[str, Any]) -> None:
+        live["metadata"]["managedFields"][0]["fieldsV1"].pop("f:spec", None)
+
+    for step in range(160):  # one is set back in one half of every 5 s, the other in the other
+        cluster.now += timedelta(seconds=0.25)
+        if step == 80:
+            cluster.edit(names.KIND, lambda live: live["metadata"].update(generation=2))
+        cluster.edit("Service", fight)
+        if step > 10:
+            cluster.edit("Deployment", fight)
+        await cluster.run()
+    assert cluster.status()["observedGeneration"] == 2
+
+
 async def test_a_child_whose_endpoint_label_was_changed_is_still_its_endpoints(cluster: Cluster) -> None:
     await cluster.run()
 
