@@ -72,7 +72,7 @@ class Reconciler:
         self._routers = routers
         self._setup = setup
         self._utc = utc
-        self._healing = Healing(api, cache, recorder, metrics, utc)
+        self._healing = Healing(writer.event, cache, recorder, metrics, utc)
         self._scaling = scaling
         self._said: dict[Key, datetime] = {}
         """When each status was last written. A new process does not know, and writes the first news at once."""

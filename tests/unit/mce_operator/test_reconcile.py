@@ -219,6 +219,24 @@ async def test_a_writer_that_never_stops_costs_a_bounded_rate_of_writes(cluster:
     assert cluster.api.objects["Deployment", *KEY]["spec"]["replicas"] == 2
 
 
+async def test_a_fighter_of_many_names_is_told_of_once(cluster: Cluster) -> None:
+    await cluster.run()
+    cluster.api.events.clear()
+
+    def fight(live: dict[str, Any], step: int) -> None:
+        live["metadata"]["managedFields"][0]["fieldsV1"].pop("f:spec", None)
+        entry = {"manager": f"fighter-{step}", "operation": "Update", "fieldsV1": {"f:spec": {"f:ports": {}}}}
+        live["metadata"]["managedFields"] = [live["metadata"]["managedFields"][0], entry]
+
+    for step in range(20):
+        cluster.edit("Service", partial(fight, step=step))
+        await cluster.run()
+    reasons = [event["reason"] for event in cluster.api.events]
+    assert reasons.count("DriftConflict") == 1
+    written = f'mce_operator_writes_total{{kind="Event",verb="create"}} {float(1 + len(reasons))}'
+    assert written in cluster.metrics.render().decode()  # each in its turn, and counted
+
+
 async def test_a_fight_over_two_children_does_not_hide_what_becomes_of_a_new_spec(cluster: Cluster) -> None:
     await cluster.run()
 
