@@ -1,8 +1,8 @@
 """Decides what of others' changes is set right now, and tells of it: one Event, one log line and one count for each."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from mce_operator.key import Key
 from mce_operator.metrics import Metrics
 from mce_operator.observed import Observed
 from mce_operator.patience import PAUSE_SECONDS, Patience, Refused
-from mce_operator.plan import Plan
+from mce_operator.plan import Failure, Plan
 
 _log: Final = logging.getLogger(__name__)
 
@@ -52,6 +52,8 @@ class Healing:
 
     def admit(self, plan: Plan, observed: Observed) -> Treatment:
         """What may be written now."""
+        cuts = tuple(cut for cut in plan.cuts if not self._patience.is_in_vain(observed, cut))
+        plan = replace(plan, cuts=cuts)
         found = drifts(plan, observed, self._patience.known(observed))
         refused = self._patience.admit(observed, found, self._utc())
         return Treatment(
@@ -61,8 +63,11 @@ class Healing:
             versions={drift.kind: self._version(drift.kind, observed.key) for drift in found},
         )
 
-    async def report(self, treatment: Treatment, observed: Observed) -> None:
+    async def report(self, treatment: Treatment, observed: Observed, failures: Sequence[Failure]) -> None:
         """Tells what has been set right, and what is not any more for a while."""
+        for cut in () if failures else treatment.plan.cuts:
+            if self._version(cut.live.kind, observed.key) == treatment.versions[cut.live.kind]:
+                self._patience.was_in_vain(observed, cut)
         for drift in treatment.drifts:
             if drift.kind in treatment.refused.kinds:
                 note = f"{drift}, again and again; it is set right once in {PAUSE_SECONDS:g} s"

@@ -114,7 +114,7 @@ class Reconciler:
             decisions, plan = self._think(endpoint, observed)
         treatment = self._healing.admit(plan, observed)
         failures = await self._writer.carry_out(treatment.plan, observed)
-        await self._healing.report(treatment, observed)
+        await self._healing.report(treatment, observed, failures)
         if treatment.refused.kinds and not failures and self._has_just_looked(observed.key):
             # Somebody writes against us: the status waits, too, or it would follow every one of those writes.
             return Outcome(is_settled=True, look_again_seconds=treatment.refused.seconds)

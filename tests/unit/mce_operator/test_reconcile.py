@@ -237,6 +237,27 @@ async def test_a_fighter_of_many_names_is_told_of_once(cluster: Cluster) -> None
     assert written in cluster.metrics.render().decode()  # each in its turn, and counted
 
 
+async def test_a_default_that_somebody_has_applied_is_not_taken_out_for_ever(cluster: Cluster) -> None:
+    await cluster.run()
+
+    def apply(live: dict[str, Any]) -> None:
+        tree = {"f:spec": {"f:sessionAffinity": {}}}
+        live["metadata"]["managedFields"].append({"manager": "kubectl", "operation": "Apply", "fieldsV1": tree})
+
+    async def patch(kind: str, *_: Any) -> dict[str, Any]:
+        cluster.api.writes.append(("patch", kind))
+        return await cluster.api.get(kind, *KEY)  # the default is there again, and the field still kubectl's
+
+    cluster.api.patch = patch  # type: ignore[method-assign]
+    cluster.edit("Service", apply)
+    cluster.writes()
+    for _ in range(20):
+        cluster.now += timedelta(seconds=5)
+        await cluster.run()
+    assert cluster.writes() == [("patch", "Service")]
+    assert "DriftConflict" not in [event["reason"] for event in cluster.api.events]
+
+
 async def test_a_fight_over_two_children_does_not_hide_what_becomes_of_a_new_spec(cluster: Cluster) -> None:
     await cluster.run()
 
