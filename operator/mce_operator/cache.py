@@ -179,6 +179,9 @@ def trimmed(kind: str, raw: Object) -> dict[str, Any]:
         "kind": kind,
         "metadata": {name: metadata[name] for name in _METADATA if name in metadata},
     }
+    if annotations := metadata.get("annotations"):
+        own = {name: text for name, text in annotations.items() if name.startswith(f"{names.GROUP}/")}
+        kept["metadata"]["annotations"] = own
     if kind == names.KIND:
         kept["apiVersion"] = raw.get("apiVersion", names.API_VERSION)
         kept["spec"], kept["status"] = raw.get("spec") or {}, raw.get("status") or {}

@@ -122,6 +122,13 @@ def test_a_pod_whose_endpoint_label_was_changed_is_its_former_endpoints_no_more(
     assert cache.pods(Key("team-a", "quarantine")) == ()
 
 
+@pytest.mark.parametrize("kind", [names.KIND, "Deployment", "Pod"])
+def test_of_annotations_only_ours_are_kept(kind: str) -> None:
+    raw = objects.document()
+    raw["metadata"]["annotations"] = {names.HASH_ANNOTATION: "h", "theirs": "x" * 250_000}
+    assert trimmed(kind, raw)["metadata"]["annotations"] == {names.HASH_ANNOTATION: "h"}
+
+
 def test_managed_fields_and_pod_specs_are_not_kept() -> None:
     cache = Cache()
     pod = objects.pod("hash", objects.running("a"))
