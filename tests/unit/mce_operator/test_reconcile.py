@@ -241,12 +241,14 @@ async def test_a_default_that_somebody_has_applied_is_not_taken_out_for_ever(clu
     await cluster.run()
 
     def apply(live: dict[str, Any]) -> None:
-        tree = {"f:spec": {"f:sessionAffinity": {}}}
+        tree: dict[str, Any] = {"f:spec": {"f:sessionAffinity": {}}}
         live["metadata"]["managedFields"].append({"manager": "kubectl", "operation": "Apply", "fieldsV1": tree})
 
-    async def patch(kind: str, *_: Any) -> dict[str, Any]:
+    async def patch(
+        kind: str, namespace: str, name: str, body: dict[str, Any], subresource: str = ""
+    ) -> dict[str, Any]:
         cluster.api.writes.append(("patch", kind))
-        return await cluster.api.get(kind, *KEY)  # the default is there again, and the field still kubectl's
+        return await cluster.api.get(kind, namespace, name)  # the default is there again, and the field still kubectl's
 
     cluster.api.patch = patch  # type: ignore[method-assign]
     cluster.edit("Service", apply)
