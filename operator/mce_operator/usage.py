@@ -124,7 +124,13 @@ class UsageReader:
         self._samples = fresh
 
     def _usages(self, items: Iterable[Mapping[str, Any]]) -> list[Usage]:
-        return [usage for item in items for usage in self._of_pod(item)]
+        found: list[Usage] = []
+        for item in items:
+            try:
+                found += self._of_pod(item)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:  # any adapter may serve that API
+                _log.debug("no figures in this", extra={"error": repr(error)[:200]})
+        return found
 
     def _of_pod(self, item: Mapping[str, Any]) -> Iterable[Usage]:
         namespace = item["metadata"]["namespace"]

@@ -228,6 +228,21 @@ async def test_usage_is_told_of_endpoints_in_the_selector_alone() -> None:
     assert tuple(reader.current()) == ()
 
 
+async def test_figures_of_another_shape_cost_nobody_else_his() -> None:
+    api, cache = many_teams(2)
+    place = {"name": "mnist-1", "namespace": "team-1"}
+    spoilt: list[Any] = [{}, None, {"metadata": place, "containers": [{"name": "b", "usage": None}, {}]}]
+    real = api.pod_metrics
+
+    async def spoiling(namespace: str | None, label_selector: str) -> tuple[dict[str, Any], ...]:
+        return (*spoilt, *await real(namespace, label_selector))
+
+    api.pod_metrics = spoiling  # type: ignore[method-assign]
+    reader = UsageReader(api, cache, is_clusterwide=True)
+    await reader.poll()
+    assert {usage.namespace for usage in reader.current()} == {"team-0", "team-1"}
+
+
 async def test_usage_by_namespace_asks_each_once_and_a_few_at_a_time() -> None:
     api, cache = many_teams(100)
     under_way, most = 0, 0
