@@ -146,9 +146,9 @@ class _Operator:
 
     def _lead(self, is_leading: bool) -> None:  # noqa: FBT001 - the callback's shape
         """Passes run while this operator leads; it begins with one over every endpoint."""
+        self.metrics.tell_of_endpoints(is_leading=is_leading)
         if not is_leading:
             self._queue.pause()
-            self.metrics.no_endpoints()
             return
         self._queue.resume()
         self._want_all()

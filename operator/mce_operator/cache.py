@@ -54,6 +54,8 @@ _POD_STATUS: Final = (
 )
 _KINDS_WITH_STATUS: Final = frozenset({"Deployment", "HorizontalPodAutoscaler"})
 """Children whose own account of things is read."""
+_REMEMBERED: Final = 16_384
+"""Deletions; older ones than so many are forgotten."""
 
 
 class Cache:
@@ -62,6 +64,8 @@ class Cache:
     def __init__(self) -> None:
         self._objects: dict[str, dict[Key, Object]] = {kind: {} for kind in WATCHED_KINDS}
         self._pods: dict[Key, dict[str, Object]] = {}
+        self._gone: dict[tuple[str, Key], int] = {}
+        """The versions at which objects were deleted, oldest first: a list or an answer from before may come later."""
 
     def get(self, kind: str, key: Key) -> Object | None:
         """One object, or None."""
@@ -86,13 +90,18 @@ class Cache:
 
     def _is_news(self, kind: str, raw: Object) -> bool:
         known = self._objects[kind].get(_key(raw))
-        if known is None or _version(raw) > _version(known):
+        if known is None:
+            return _version(raw) > self._gone.get((kind, _key(raw)), -1)
+        if _version(raw) > _version(known):
             return True
         same = raw["metadata"].get("resourceVersion") == known["metadata"].get("resourceVersion")
         return _version(raw) == _version(known) and not same
 
     def _keep(self, kind: str, kept: Object) -> Key:
         key, endpoint = _key(kept), endpoint_of(kind, kept)
+        known = self._objects[kind].get(key)
+        if known is not None and endpoint_of(kind, known) != endpoint:
+            self.drop(kind, key)  # a pod that somebody has taken out of its endpoint by its label
         self._objects[kind][key] = kept
         if kind == "Pod":
             self._pods.setdefault(endpoint, {})[key.name] = kept
@@ -104,7 +113,15 @@ class Cache:
         known = self._objects[kind].get(key)
         if known is not None and _version(known) <= _version(raw):
             self.drop(kind, key)
+        self._note(kind, key, _version(raw))
         return endpoint_of(kind, raw)
+
+    def _note(self, kind: str, key: Key, version: int) -> None:
+        version = max(version, self._gone.pop((kind, key), 0))
+        if version:
+            self._gone[kind, key] = version
+        if len(self._gone) > _REMEMBERED:
+            del self._gone[next(iter(self._gone))]
 
     def drop(self, kind: str, key: Key) -> None:
         """Forgets an object whatever its version."""
@@ -162,6 +179,9 @@ def trimmed(kind: str, raw: Object) -> dict[str, Any]:
         "kind": kind,
         "metadata": {name: metadata[name] for name in _METADATA if name in metadata},
     }
+    if annotations := metadata.get("annotations"):
+        own = {name: text for name, text in annotations.items() if name.startswith(f"{names.GROUP}/")}
+        kept["metadata"]["annotations"] = own
     if kind == names.KIND:
         kept["apiVersion"] = raw.get("apiVersion", names.API_VERSION)
         kept["spec"], kept["status"] = raw.get("spec") or {}, raw.get("status") or {}

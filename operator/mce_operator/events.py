@@ -54,9 +54,16 @@ class Recorder:
         is_bad = bool(status.failure_reason) or status.state == State.FAILED
         return self._event(observed, reason, note[:_NOTE_LENGTH] + count, is_bad=is_bad)
 
-    def drift(self, observed: Observed, reason: str, note: str) -> dict[str, Any] | None:
-        """The Event about what others did to the endpoint's objects; `reason` is one of `DRIFT_...`."""
-        count = self._count((observed.uid, reason, note), 0)
+    def drift(self, observed: Observed, reason: str, note: str, subject: str) -> dict[str, Any] | None:
+        """The Event about what others did to the endpoint's objects.
+
+        Args:
+            observed: the endpoint.
+            reason: one of `DRIFT_...`.
+            note: what was done; it has names that others chose, of which they have as many as they like.
+            subject: what makes it the same Event.
+        """
+        count = self._count((observed.uid, reason, subject), 0)
         return None if count is None else self._event(observed, reason, note[:_NOTE_LENGTH] + count, is_bad=True)
 
     def _count(self, identity: tuple[str, str, str], generation: int) -> str | None:

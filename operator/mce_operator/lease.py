@@ -127,9 +127,13 @@ class Elector:
         except ApiError as error:
             if not error.is_not_found:
                 raise
-            self._sighting = None
+            if not self._is_waiting():  # one that was deleted by hand may still have a holder who writes
+                self._sighting = None
         else:
             self._saw(found)
+
+    def _is_waiting(self) -> bool:
+        return election.decide(self._sighting, self._identity, self._clock.monotonic()) is Step.WAIT
 
     def _saw(self, raw: election.Body) -> None:
         lease, now = election.read(raw, self._timing), self._clock.monotonic()

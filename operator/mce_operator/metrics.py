@@ -23,6 +23,7 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._statuses: dict[Key, Status] = {}
+        self._tells_of_endpoints = True
         self._reconciles = Counter(
             "mce_operator_reconciles", "Passes over an endpoint, by outcome.", ("outcome",), registry=self.registry
         )
@@ -91,15 +92,18 @@ class Metrics(Collector):
 
     def endpoint_is(self, key: Key, status: Status) -> None:
         """An endpoint's status as of now."""
-        self._statuses[key] = status
+        if self._tells_of_endpoints:  # a pass that was running when leadership ended comes here later
+            self._statuses[key] = status
 
     def endpoint_gone(self, key: Key) -> None:
         """An endpoint is gone, and its series with it."""
         self._statuses.pop(key, None)
 
-    def no_endpoints(self) -> None:
-        """This operator leads no more: what it knew of endpoints is its successor's to tell."""
-        self._statuses.clear()
+    def tell_of_endpoints(self, *, is_leading: bool) -> None:
+        """While this operator does not lead, what it knows of endpoints is another one's to tell."""
+        self._tells_of_endpoints = is_leading
+        if not is_leading:
+            self._statuses.clear()
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""

@@ -11,6 +11,8 @@ from typing import Final
 from mce_operator.drift import Drift
 from mce_operator.key import Key
 from mce_operator.observed import Observed
+from mce_operator.ownership import Path
+from mce_operator.plan import Cut
 
 AT_ONCE: Final = 3
 """Times in a row that one object is set back without a pause."""
@@ -35,6 +37,8 @@ class _Memory:
     known: frozenset[str] = frozenset()
     allowances: dict[str, _Allowance] = field(default_factory=dict)
     """By kind."""
+    in_vain: dict[str, frozenset[Path]] = field(default_factory=dict)
+    """By kind, what was taken out and is still there: a default of the API server that somebody has applied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +75,16 @@ class Patience:
             else:
                 waits[kind] = (1 - tokens) * PAUSE_SECONDS
         return Refused(kinds=frozenset(waits), seconds=min(waits.values(), default=0.0))
+
+    def is_in_vain(self, observed: Observed, cut: Cut) -> bool:
+        """Whether just this was taken out before, and nothing changed."""
+        memory = self._memories.get(observed.key)
+        known = memory.in_vain.get(cut.live.kind) if memory and memory.uid == observed.uid else None
+        return known == frozenset(cut.paths)
+
+    def was_in_vain(self, observed: Observed, cut: Cut) -> None:
+        """The API server took a patch that takes this out, and the object is what it was."""
+        self._of(observed).in_vain[cut.live.kind] = frozenset(cut.paths)
 
     def ended(self, observed: Observed, known: Iterable[str]) -> None:
         """A pass has ended with these kinds of children there."""

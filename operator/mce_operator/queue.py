@@ -17,6 +17,9 @@ JITTER: Final = 0.2
 _FIRST_IN_A_ROW: Final = 8
 """Runs of what somebody has just asked for, for one of the rest: neither keeps the other waiting for ever."""
 
+_MOST_VOID: Final = 64
+"""Void entries beside as many as there are timed wishes: every run leaves one behind that is hours from its time."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
@@ -67,6 +70,9 @@ class Schedule:
         if due < self._due.get(key, float("inf")):
             self._due[key] = due
             heapq.heappush(self._heap, (due, key))
+            if len(self._heap) > _MOST_VOID + 2 * len(self._due):
+                self._heap = [(when, one) for one, when in self._due.items()]
+                heapq.heapify(self._heap)
 
     def take(self, now: float) -> Key | None:
         """The next key to run, or None if nothing may run now. Whoever takes it says `done` or `failed`."""

@@ -23,6 +23,7 @@ from mce_operator.key import Key
 from mce_operator.metrics import Metrics
 from mce_operator.observe import observe, with_fleet, with_strangers
 from mce_operator.observed import Observed, Scaling
+from mce_operator.patience import PAUSE_SECONDS
 from mce_operator.plan import Plan
 from mce_operator.resources.router import Setup
 from mce_operator.routers import Routers
@@ -71,10 +72,12 @@ class Reconciler:
         self._routers = routers
         self._setup = setup
         self._utc = utc
-        self._healing = Healing(api, cache, recorder, metrics, utc)
+        self._healing = Healing(writer.event, cache, recorder, metrics, utc)
         self._scaling = scaling
         self._said: dict[Key, datetime] = {}
         """When each status was last written. A new process does not know, and writes the first news at once."""
+        self._looked: dict[Key, datetime] = {}
+        """When each status was last made. Of two children that are fought over, one may be refused in every pass."""
 
     async def reconcile(self, key: Key) -> Outcome:
         """Brings one endpoint closer to what its spec says, and its status to what is.
@@ -87,6 +90,7 @@ class Reconciler:
             self._metrics.endpoint_gone(key)
             self._healing.forget(key)
             self._said.pop(key, None)
+            self._looked.pop(key, None)
             return DONE
         if observed.is_deleting:
             later = await self._publish(observed, statuses.deleting(observed, self._utc()))
@@ -110,8 +114,8 @@ class Reconciler:
             decisions, plan = self._think(endpoint, observed)
         treatment = self._healing.admit(plan, observed)
         failures = await self._writer.carry_out(treatment.plan, observed)
-        await self._healing.report(treatment, observed)
-        if treatment.refused.kinds and not failures:
+        await self._healing.report(treatment, observed, failures)
+        if treatment.refused.kinds and not failures and self._has_just_looked(observed.key):
             # Somebody writes against us: the status waits, too, or it would follow every one of those writes.
             return Outcome(is_settled=True, look_again_seconds=treatment.refused.seconds)
         is_settled = not (failures or plan.orphans)
@@ -120,7 +124,7 @@ class Reconciler:
             if now_there and (now_there.uid, now_there.generation) == (observed.uid, observed.generation):
                 observed = replace(now_there, routers=observed.routers, scaling=observed.scaling)
                 decisions, plan = self._think(endpoint, observed)
-        now = self._utc()
+        now = self._looked[observed.key] = self._utc()
         revision = decisions.revision
         situation = Situation(
             endpoint=revision.endpoint,
@@ -145,6 +149,10 @@ class Reconciler:
         if any(failure.is_outage for failure in failures):
             look_again = _sooner(look_again, OUTAGE_SECONDS)
         return Outcome(is_settled=hopeless or is_settled, look_again_seconds=look_again)
+
+    def _has_just_looked(self, key: Key) -> bool:
+        last = self._looked.get(key)
+        return last is not None and 0 <= (self._utc() - last).total_seconds() < PAUSE_SECONDS
 
     async def _resized(self, endpoint: MultiContainerEndpoint, observed: Observed) -> Observed:
         """`observed` after the next step of its in-place change; a step that is refused is what the rest learns."""

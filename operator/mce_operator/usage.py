@@ -46,7 +46,10 @@ class UsageReader:
     def current(self) -> Iterable[Usage]:
         """What `mce_kit.usage.UsageCollector` renders: nothing of a pod that is gone."""
         return tuple(
-            sample.usage for (namespace, pod, _), sample in self._samples.items() if self._is_there(namespace, pod)
+            sample.usage
+            for (namespace, pod, _), sample in self._samples.items()
+            if self._is_there(namespace, pod)
+            and self._cache.get(names.KIND, Key(namespace, sample.usage.endpoint)) is not None
         )
 
     def _is_there(self, namespace: str, pod: str) -> bool:
@@ -121,13 +124,20 @@ class UsageReader:
         self._samples = fresh
 
     def _usages(self, items: Iterable[Mapping[str, Any]]) -> list[Usage]:
-        return [usage for item in items for usage in self._of_pod(item)]
+        found: list[Usage] = []
+        for item in items:
+            try:
+                found += self._of_pod(item)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:  # any adapter may serve that API
+                _log.debug("no figures in this", extra={"error": repr(error)[:200]})
+        return found
 
     def _of_pod(self, item: Mapping[str, Any]) -> Iterable[Usage]:
         namespace = item["metadata"]["namespace"]
         pod = self._cache.get("Pod", Key(namespace, item["metadata"]["name"]))
-        if pod is None:
-            return
+        endpoint = "" if pod is None else (pod["metadata"].get("labels") or {}).get(names.ENDPOINT_LABEL, "")
+        if pod is None or self._cache.get(names.KIND, Key(namespace, endpoint)) is None:
+            return  # of an endpoint that is another operator's
         known = hostnames.of_pod(pod)
         limits = {one["name"]: (one.get("resources") or {}).get("limits") or {} for one in pod["spec"]["containers"]}
         for container in item.get("containers") or ():
@@ -138,7 +148,7 @@ class UsageReader:
             limit = limits.get(container["name"], {})
             yield Usage(
                 namespace=namespace,
-                endpoint=(pod["metadata"].get("labels") or {}).get(names.ENDPOINT_LABEL, ""),
+                endpoint=endpoint,
                 variant=wire.DEFAULT_VARIANT,
                 container=hostname,
                 pod=item["metadata"]["name"],

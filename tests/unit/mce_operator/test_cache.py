@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from mce_api import names
-from mce_operator.cache import Cache, is_unanswered
+from mce_operator.cache import Cache, is_unanswered, trimmed
 from mce_operator.key import Key
 from unit.mce_operator import objects
 
@@ -64,6 +64,32 @@ def test_a_late_deletion_does_not_take_the_successor() -> None:
     assert version(cache) is None
 
 
+def test_what_was_deleted_while_a_list_was_read_does_not_come_back_with_it() -> None:
+    cache = Cache()
+    cache.put(names.KIND, at(5))
+    cache.remove(names.KIND, at(7))
+    cache.replace(names.KIND, None, [trimmed(names.KIND, at(5))], "6")
+    assert version(cache) is None
+
+
+def test_an_answer_that_is_older_than_the_deletion_raises_nobody_from_the_dead() -> None:
+    cache = Cache()
+    cache.remove(names.KIND, at(7))
+    assert cache.put(names.KIND, at(6)) is None
+    assert version(cache) is None
+    assert cache.put(names.KIND, at(8)) == MNIST
+
+
+def test_of_deletions_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mce_operator.cache._REMEMBERED", 2)
+    cache = Cache()
+    for number in range(1, 5):
+        raw = at(number)
+        raw["metadata"]["name"] = f"mnist-{number}"
+        cache.remove(names.KIND, raw)
+    assert len(cache._gone) == 2
+
+
 def test_a_list_drops_what_is_not_in_it_and_keeps_what_is_newer_than_it() -> None:
     cache = Cache()
     cache.put(names.KIND, at(5))
@@ -82,6 +108,25 @@ def test_pods_are_found_by_their_endpoint_and_leave_nothing_behind() -> None:
     assert [one["metadata"]["name"] for one in cache.pods(MNIST)] == ["mnist-1"]
     cache.remove("Pod", pod)
     assert cache.pods(MNIST) == ()
+
+
+def test_a_pod_whose_endpoint_label_was_changed_is_its_former_endpoints_no_more() -> None:
+    cache = Cache()
+    pod = objects.pod("hash", objects.running("a"))
+    cache.put("Pod", pod)
+    labels = {**pod["metadata"]["labels"], names.ENDPOINT_LABEL: "quarantine"}
+    moved = {**pod, "metadata": {**pod["metadata"], "labels": labels, "resourceVersion": "999999"}}
+    assert cache.put("Pod", moved) == Key("team-a", "quarantine")
+    assert cache.pods(MNIST) == ()
+    cache.remove("Pod", moved)
+    assert cache.pods(Key("team-a", "quarantine")) == ()
+
+
+@pytest.mark.parametrize("kind", [names.KIND, "Deployment", "Pod"])
+def test_of_annotations_only_ours_are_kept(kind: str) -> None:
+    raw = objects.document()
+    raw["metadata"]["annotations"] = {names.HASH_ANNOTATION: "h", "theirs": "x" * 250_000}
+    assert trimmed(kind, raw)["metadata"]["annotations"] == {names.HASH_ANNOTATION: "h"}
 
 
 def test_managed_fields_and_pod_specs_are_not_kept() -> None:

@@ -198,6 +198,21 @@ async def test_somebodys_edit_of_the_lease_costs_a_leader_nothing(api: FakeApi) 
     assert (one.leads, one.told) == (True, [True])
 
 
+async def test_a_deleted_lease_is_its_holders_until_its_duration_is_over(api: FakeApi) -> None:
+    one, two = Candidate(api, "one"), Candidate(api, "two")
+    await one.turns()
+    await two.turns()
+    del api.objects[ADDRESS]
+    await two.turns()
+    assert (one.leads, two.leads) == (True, False)  # both would write
+    await one.turns()
+    assert (holder(api), one.leads) == ("one", True)
+    del api.objects[ADDRESS]
+    two.now = 15
+    await two.turns()
+    assert (holder(api), two.leads) == ("two", True)
+
+
 async def test_a_release_leaves_somebody_elses_lease_alone(api: FakeApi) -> None:
     one, two = Candidate(api, "one"), Candidate(api, "two")
     await one.turns()

@@ -109,6 +109,17 @@ def test_a_run_takes_the_timed_wish_with_it() -> None:
     assert queue.take(10) is None
 
 
+def test_timed_wishes_that_were_overtaken_do_not_pile_up() -> None:
+    schedule = Schedule(Backoff(first_seconds=1, longest_seconds=1))
+    for now in range(5000):
+        schedule.add(A)
+        assert schedule.take(now) == A
+        schedule.done(A)
+        schedule.add_at(A, now + 3600)
+    assert len(schedule._heap) < 100
+    assert schedule.next_due() == 4999 + 3600
+
+
 def test_the_oldest_run_is_told() -> None:
     queue = schedule()
     assert queue.oldest_run(5) == 0

@@ -219,6 +219,64 @@ async def test_a_writer_that_never_stops_costs_a_bounded_rate_of_writes(cluster:
     assert cluster.api.objects["Deployment", *KEY]["spec"]["replicas"] == 2
 
 
+async def test_a_fighter_of_many_names_is_told_of_once(cluster: Cluster) -> None:
+    await cluster.run()
+    cluster.api.events.clear()
+
+    def fight(live: dict[str, Any], step: int) -> None:
+        live["metadata"]["managedFields"][0]["fieldsV1"].pop("f:spec", None)
+        entry = {"manager": f"fighter-{step}", "operation": "Update", "fieldsV1": {"f:spec": {"f:ports": {}}}}
+        live["metadata"]["managedFields"] = [live["metadata"]["managedFields"][0], entry]
+
+    for step in range(20):
+        cluster.edit("Service", partial(fight, step=step))
+        await cluster.run()
+    reasons = [event["reason"] for event in cluster.api.events]
+    assert reasons.count("DriftConflict") == 1
+    written = f'mce_operator_writes_total{{kind="Event",verb="create"}} {float(1 + len(reasons))}'
+    assert written in cluster.metrics.render().decode()  # each in its turn, and counted
+
+
+async def test_a_default_that_somebody_has_applied_is_not_taken_out_for_ever(cluster: Cluster) -> None:
+    await cluster.run()
+
+    def apply(live: dict[str, Any]) -> None:
+        tree: dict[str, Any] = {"f:spec": {"f:sessionAffinity": {}}}
+        live["metadata"]["managedFields"].append({"manager": "kubectl", "operation": "Apply", "fieldsV1": tree})
+
+    async def patch(
+        kind: str, namespace: str, name: str, body: dict[str, Any], subresource: str = ""
+    ) -> dict[str, Any]:
+        cluster.api.writes.append(("patch", kind))
+        return await cluster.api.get(kind, namespace, name)  # the default is there again, and the field still kubectl's
+
+    cluster.api.patch = patch  # type: ignore[method-assign]
+    cluster.edit("Service", apply)
+    cluster.writes()
+    for _ in range(20):
+        cluster.now += timedelta(seconds=5)
+        await cluster.run()
+    assert cluster.writes() == [("patch", "Service")]
+    assert "DriftConflict" not in [event["reason"] for event in cluster.api.events]
+
+
+async def test_a_fight_over_two_children_does_not_hide_what_becomes_of_a_new_spec(cluster: Cluster) -> None:
+    await cluster.run()
+
+    def fight(live: dict[str, Any]) -> None:
+        live["metadata"]["managedFields"][0]["fieldsV1"].pop("f:spec", None)
+
+    for step in range(160):  # one is set back in one half of every 5 s, the other in the other
+        cluster.now += timedelta(seconds=0.25)
+        if step == 80:
+            cluster.edit(names.KIND, lambda live: live["metadata"].update(generation=2))
+        cluster.edit("Service", fight)
+        if step > 10:
+            cluster.edit("Deployment", fight)
+        await cluster.run()
+    assert cluster.status()["observedGeneration"] == 2
+
+
 async def test_a_child_whose_endpoint_label_was_changed_is_still_its_endpoints(cluster: Cluster) -> None:
     await cluster.run()
 

@@ -218,6 +218,31 @@ async def test_usage_of_a_whole_cluster_is_one_list() -> None:
     assert (len(tuple(reader.current())), api.metrics_lists) == (1000, [None])
 
 
+async def test_usage_is_told_of_endpoints_in_the_selector_alone() -> None:
+    api, cache = many_teams(2)
+    reader = UsageReader(api, cache, is_clusterwide=True)
+    cache.drop(names.KIND, Key("team-1", "mnist"))  # its pods are cached all the same
+    await reader.poll()
+    assert [usage.namespace for usage in reader.current()] == ["team-0"]
+    cache.drop(names.KIND, Key("team-0", "mnist"))
+    assert tuple(reader.current()) == ()
+
+
+async def test_figures_of_another_shape_cost_nobody_else_his() -> None:
+    api, cache = many_teams(2)
+    place = {"name": "mnist-1", "namespace": "team-1"}
+    spoilt: list[Any] = [{}, None, {"metadata": place, "containers": [{"name": "b", "usage": None}, {}]}]
+    real = api.pod_metrics
+
+    async def spoiling(namespace: str | None, label_selector: str) -> tuple[dict[str, Any], ...]:
+        return (*spoilt, *await real(namespace, label_selector))
+
+    api.pod_metrics = spoiling  # type: ignore[method-assign]
+    reader = UsageReader(api, cache, is_clusterwide=True)
+    await reader.poll()
+    assert {usage.namespace for usage in reader.current()} == {"team-0", "team-1"}
+
+
 async def test_usage_by_namespace_asks_each_once_and_a_few_at_a_time() -> None:
     api, cache = many_teams(100)
     under_way, most = 0, 0
@@ -322,6 +347,17 @@ def test_namespaces_are_separated_by_commas(
 ) -> None:
     monkeypatch.setenv("MCE_OPERATOR_NAMESPACES", text)
     assert Settings().namespaces == expected
+
+
+def test_a_pass_that_outlives_leadership_leaves_no_series_behind() -> None:
+    metrics = Metrics()
+    metrics.endpoint_is(GOOD, Status(state=State.IN_SERVICE.value))
+    metrics.tell_of_endpoints(is_leading=False)
+    metrics.endpoint_is(GOOD, Status(state=State.IN_SERVICE.value))
+    assert b"mce_endpoint_state{" not in metrics.render()
+    metrics.tell_of_endpoints(is_leading=True)
+    metrics.endpoint_is(GOOD, Status(state=State.IN_SERVICE.value))
+    assert b"mce_endpoint_state{" in metrics.render()
 
 
 @pytest.mark.parametrize("state", State)
