@@ -16,8 +16,8 @@ INT_OR_STRING: Final = {"x-kubernetes-int-or-string": True}
 PRESERVE: Final = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 Quantity = Annotated[
-    int | Annotated[str, Field(pattern=QUANTITY_PATTERN, max_length=32)],
-    Field(json_schema_extra={**INT_OR_STRING, "pattern": QUANTITY_PATTERN, "maxLength": 32}),
+    Annotated[int, Field(strict=True, ge=0)] | Annotated[str, Field(pattern=QUANTITY_PATTERN, max_length=32)],
+    Field(json_schema_extra={**INT_OR_STRING, "pattern": QUANTITY_PATTERN, "maxLength": 32, "minimum": 0}),
 ]
 Hostname = Annotated[str, Field(min_length=1, max_length=wire.NAME_MAX_LENGTH, pattern=wire.NAME_PATTERN)]
 EnvName = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]

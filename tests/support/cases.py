@@ -117,6 +117,15 @@ BAD = [
         "larger than its limit",
         id="request-over-limit",
     ),
+    *(
+        pytest.param(document(containers=[container("a", **fields)]), complaint, id=name)
+        for fields, complaint, name in (
+            ({"resources": {"requests": {"cpu": -1}, "limits": {"cpu": 1}}}, "cpu", "request-negative"),
+            ({"resources": {"requests": {"cpu": "-1"}, "limits": {"cpu": 1}}}, "cpu", "request-negative-text"),
+            ({"resources": {"limits": {"memory": True}}}, "memory", "limit-true"),
+            ({"sharedMemory": -1}, "sharedMemory", "shared-memory-negative"),
+        )
+    ),
     pytest.param(document(containers=[container("a", startupTimeoutSeconds=59)]), "startupTimeout", id="start-short"),
     pytest.param(document(containers=[container("a", startupTimeoutSeconds=3601)]), "startupTimeout", id="start-long"),
     pytest.param(document(rollout={"maxSurge": 0, "maxUnavailable": 0}), "both 0", id="rollout-stuck"),
