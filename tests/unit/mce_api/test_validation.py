@@ -72,3 +72,11 @@ def test_a_free_form_field_is_not_deeper_than_any_pod(levels: int, shape: str) -
         validation.stored(cases.document(pod={"affinity": deep}))
     with pytest.raises(InvalidEndpoint, match="more than 32 levels"):
         validation.stored(cases.document(access={"from": [{"podSelector": deep}]}))
+
+
+def test_what_json_cannot_say_is_refused() -> None:
+    loop: dict[str, Any] = {}
+    loop["a"] = loop
+    for odd in (loop, {("a", "b"): 1}):
+        with pytest.raises(InvalidEndpoint, match=r"^spec: is no JSON"):
+            validation.endpoint(cases.document(pod={"affinity": odd}))
