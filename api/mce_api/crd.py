@@ -145,7 +145,7 @@ def _node(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str
     if node.get("x-kubernetes-int-or-string"):
         return {
             key: node[key]
-            for key in ("x-kubernetes-int-or-string", "pattern", "maxLength", "description")
+            for key in ("x-kubernetes-int-or-string", "pattern", "maxLength", "minimum", "description")
             if key in node
         }
     if "default" in node:

@@ -6,7 +6,7 @@ like by itself is said here, once, for the API server (through `crd`) and for `m
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from mce_api import names, wire
@@ -16,8 +16,8 @@ INT_OR_STRING: Final = {"x-kubernetes-int-or-string": True}
 PRESERVE: Final = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 Quantity = Annotated[
-    int | Annotated[str, Field(pattern=QUANTITY_PATTERN, max_length=32)],
-    Field(json_schema_extra={**INT_OR_STRING, "pattern": QUANTITY_PATTERN, "maxLength": 32}),
+    Annotated[int, Field(strict=True, ge=0)] | Annotated[str, Field(pattern=QUANTITY_PATTERN, max_length=32)],
+    Field(json_schema_extra={**INT_OR_STRING, "pattern": QUANTITY_PATTERN, "maxLength": 32, "minimum": 0}),
 ]
 Hostname = Annotated[str, Field(min_length=1, max_length=wire.NAME_MAX_LENGTH, pattern=wire.NAME_PATTERN)]
 EnvName = Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")]
@@ -28,7 +28,25 @@ ObjectName = Annotated[str, Field(min_length=1, max_length=253)]
 AbsolutePath = Annotated[str, Field(min_length=2, max_length=255, pattern=r"^(/\.?[A-Za-z0-9_-][A-Za-z0-9._-]*)+$")]
 VolumeName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 PortNumber = Annotated[int, Field(ge=1, le=65535)]
-Free = Annotated[dict[str, Any], Field(json_schema_extra={**PRESERVE})]
+_MOST_LEVELS: Final = 32
+
+
+def _shallow(value: dict[str, Any]) -> dict[str, Any]:
+    """`value`, which no pod's field needs deeper; the definition cannot say that of a free-form field."""
+    level: list[Any] = [value]
+    for _ in range(_MOST_LEVELS):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    if level:
+        raise ValueError(f"nested more than {_MOST_LEVELS} levels deep, as nothing in a pod is; correct it")
+    return value
+
+
+Free = Annotated[dict[str, Any], AfterValidator(_shallow), Field(json_schema_extra={**PRESERVE})]
 """As in any pod; the API server of the cluster checks it when the pods are made."""
 LabelMap = Annotated[
     dict[Annotated[str, Field(max_length=317)], Annotated[str, Field(max_length=63)]], Field(max_length=64)
@@ -359,7 +377,7 @@ class Pod(Model):
 
     node_selector: LabelMap = {}
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] = ()
-    affinity: Annotated[dict[str, Any], Field(json_schema_extra={**PRESERVE})] = {}
+    affinity: Free = {}
     service_account_name: Annotated[
         str, Field(max_length=253, description="Default: the endpoint's own, made by the operator, without any right.")
     ] = ""

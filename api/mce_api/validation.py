@@ -1,9 +1,10 @@
 """From an untrusted document to a `MultiContainerEndpoint`, or to a list of everything that is wrong with it."""
 
 import difflib
+import json
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -28,25 +29,33 @@ def stored(document: Mapping[str, Any]) -> MultiContainerEndpoint:
     Raises:
         InvalidEndpoint: as `endpoint`, but for unknown fields.
     """
-    return _endpoint(document, "ignore")
+    return _endpoint(document, lambda: MultiContainerEndpoint.model_validate(document, extra="ignore"))
 
 
 def endpoint(document: Mapping[str, Any]) -> MultiContainerEndpoint:
-    """The endpoint in `document`.
+    """The endpoint in `document`, with types as strict as the API server's: "3" is no number.
 
     Raises:
         InvalidEndpoint: naming every field, its value, the rule and the fix.
     """
-    return _endpoint(document, None)
+    return _endpoint(document, lambda: _strictly(document))
 
 
-def _endpoint(document: Mapping[str, Any], extra: Literal["ignore"] | None) -> MultiContainerEndpoint:
+def _strictly(document: Mapping[str, Any]) -> MultiContainerEndpoint:
+    try:
+        text = json.dumps(document, default=str)  # YAML makes dates of some texts, kubectl does not
+    except (RecursionError, ValueError, TypeError) as error:  # too deep, a loop of aliases, a key that is no text
+        raise InvalidEndpoint((Violation(path="spec", message=f"is no JSON: {str(error)[:80]}"),)) from error
+    return MultiContainerEndpoint.model_validate_json(text, strict=True)
+
+
+def _endpoint(document: Mapping[str, Any], parse: Callable[[], MultiContainerEndpoint]) -> MultiContainerEndpoint:
     if document.get("apiVersion") != names.API_VERSION or document.get("kind") != names.KIND:
         given = f"{document.get('apiVersion')}/{document.get('kind')}"
         fix = f"expected apiVersion {names.API_VERSION} and kind {names.KIND}, got {given}"
         raise InvalidEndpoint((Violation(path="apiVersion", message=fix),))
     try:
-        parsed = MultiContainerEndpoint.model_validate(document, extra=extra)
+        parsed = parse()
     except ValidationError as error:
         raise InvalidEndpoint(_explain(error)) from error
     found = _duplicates(parsed) + rules.violations(parsed.spec)

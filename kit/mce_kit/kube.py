@@ -407,8 +407,8 @@ class AioKubeApi:
             raise _refusal(response.status, text, response.headers.get("Retry-After", ""))
         try:
             answer: Object = json.loads(text)
-        except ValueError as error:
-            raise ApiError(0, "Unreadable", f"{method} {path}: the answer is no JSON") from error
+        except (ValueError, RecursionError) as error:
+            raise ApiError(0, "Unreadable", f"{method} {path}: the answer is no JSON, or too deep") from error
         return answer
 
 
@@ -418,7 +418,7 @@ def _refusal(status: int, text: bytes, retry_after: str) -> ApiError:
     try:
         answer = json.loads(text)
         return ApiError(status, answer.get("reason") or HTTPStatus(status).phrase, answer["message"], pause)
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return ApiError(status, "Unknown", text[:200].decode(errors="replace"), pause)
 
 

@@ -43,6 +43,8 @@ _LAST_RUNS_SECONDS: Final = 0.5
 _KOPF_STOP_SECONDS: Final = 5
 """What kopf gets to end; what is left of it then hears and does nothing."""
 
+_MOST_LEVELS: Final = 25_000
+"""Of calls within calls; readers of JSON take one or two for a level. 10,000 levels were read on a stack of 2 MiB."""
 _log: Final = logging.getLogger("mce_operator")
 
 
@@ -258,8 +260,18 @@ def _setup(settings: Settings) -> Setup:
     )
 
 
+def let_deep_json_in() -> None:
+    """Lets lists and watches be read whatever is in them: else one deep endpoint would blind the operator for all.
+
+    The API server takes JSON of 10,000 levels (sigs.k8s.io/json), Python's reader by default a tenth of that. Such an
+    endpoint is then refused by itself, as any that is none.
+    """
+    sys.setrecursionlimit(_MOST_LEVELS)
+
+
 def main() -> int:
     """Entry point of `python -m mce_operator`."""
+    let_deep_json_in()
     settings = Settings()
     logs.configure(settings.log_level)
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # says "handler succeeded" for every event

@@ -169,7 +169,9 @@ class Case:
     """As people call it."""
     image: str
     port: int | None
-    """None: the router, which is not asked for /ping."""
+    """None: the router, which nobody pings."""
+    ping: str
+    """What it is asked for its health: `GET /ping`."""
     budget_seconds: int
     memory_limit: str
     logs: str
@@ -212,6 +214,7 @@ def of_model(subject: Subject, pod: Pod, router: RouterReport | None, neighbours
         name=called(spec),
         image=spec.image,
         port=names.bind_port(subject.index, spec.port),
+        ping=f"GET {spec.ping_path}",
         budget_seconds=spec.startup_timeout_seconds,
         memory_limit=str(limit) if limit is not None else "",
         logs=_logs(pod, subject.name),
@@ -238,6 +241,7 @@ def of_router(image: str, pod: Pod, now: datetime) -> Symptom:
         name="router",
         image=image,
         port=None,
+        ping="",
         budget_seconds=0,
         memory_limit="256Mi",
         logs=_logs(pod, names.ROUTER_CONTAINER),
@@ -402,7 +406,7 @@ def _over_budget(case: Case) -> Symptom | None:
     if ended is None or case.port is None or not _was_stopped_at_budget(ended, case.budget_seconds):
         return None
     text = (
-        f"was stopped after its budget of {case.budget_seconds} s without answering GET /ping with 200 on port "
+        f"was stopped after its budget of {case.budget_seconds} s without answering {case.ping} with 200 on port "
         f"{case.port}{_elsewhere(case)}; make it listen on ${wire.BIND_TO_PORT}, or raise startupTimeoutSeconds"
     )
     return Symptom(why=Why.START_BUDGET, message=text, ended=ended, reached=Stage.RUNS)
@@ -487,10 +491,10 @@ def _not_bound(case: Case) -> Symptom | None:
 def _mute(case: Case) -> Symptom:
     said = f": {case.report.text}" if case.report is not None and case.report.text else ""
     if case.is_up:
-        text = f"runs, but has stopped answering GET /ping with 200 on port {case.port}{said}; see: {case.logs}"
+        text = f"runs, but has stopped answering {case.ping} with 200 on port {case.port}{said}; see: {case.logs}"
     else:
         text = (
-            f"runs, but has not answered GET /ping with 200 on port {case.port} (budget {case.budget_seconds} s)"
+            f"runs, but has not answered {case.ping} with 200 on port {case.port} (budget {case.budget_seconds} s)"
             f"{said}; it must listen on ${wire.BIND_TO_PORT}"
         )
     return Symptom(why=Why.PING_TIMEOUT, message=text, reached=Stage.RUNS)
@@ -503,7 +507,7 @@ def _patience(case: Case) -> Symptom | None:
         return None
     return Symptom(
         why=Why.STARTING,
-        message="running, has not answered GET /ping yet",
+        message=f"running, has not answered {case.ping} yet",
         reached=Stage.RUNS,
         look_again=since + PING_PATIENCE,
     )

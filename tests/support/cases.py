@@ -117,6 +117,15 @@ BAD = [
         "larger than its limit",
         id="request-over-limit",
     ),
+    *(
+        pytest.param(document(containers=[container("a", **fields)]), complaint, id=name)
+        for fields, complaint, name in (
+            ({"resources": {"requests": {"cpu": -1}, "limits": {"cpu": 1}}}, "cpu", "request-negative"),
+            ({"resources": {"requests": {"cpu": "-1"}, "limits": {"cpu": 1}}}, "cpu", "request-negative-text"),
+            ({"resources": {"limits": {"memory": True}}}, "memory", "limit-true"),
+            ({"sharedMemory": -1}, "sharedMemory", "shared-memory-negative"),
+        )
+    ),
     pytest.param(document(containers=[container("a", startupTimeoutSeconds=59)]), "startupTimeout", id="start-short"),
     pytest.param(document(containers=[container("a", startupTimeoutSeconds=3601)]), "startupTimeout", id="start-long"),
     pytest.param(document(rollout={"maxSurge": 0, "maxUnavailable": 0}), "both 0", id="rollout-stuck"),
@@ -209,6 +218,11 @@ BAD = [
         id="apparmor-annotation",
     ),
     pytest.param(document(replicas=-1), "replicas", id="replicas-negative"),
+    pytest.param(document(replicas="3"), "replicas", id="replicas-text"),
+    pytest.param(document(suspend="yes"), "suspend", id="suspend-text"),
+    pytest.param(document(suspend=1), "suspend", id="suspend-number"),
+    pytest.param(document(containers=[container("a", port="8080")]), "port", id="port-text"),
+    pytest.param(document(rollout={"autoRollback": "false"}), "autoRollback", id="switch-text"),
     pytest.param(document(name="Mnist"), "name", id="endpoint-upper-case"),
     pytest.param(document(name="1mnist"), "name", id="endpoint-digit-first"),
     pytest.param(document(name="a.b"), "name", id="endpoint-dot"),

@@ -20,16 +20,18 @@ def scales_itself(autoscaling: Autoscaling | None) -> bool:
 
 
 def autoscaler(endpoint: MultiContainerEndpoint) -> tuple[meta.K8sObject, ...]:
-    """The wanted HorizontalPodAutoscaler, or none: also if it would have nothing to measure."""
+    """The wanted HorizontalPodAutoscaler, or none.
+
+    After a rollback the containers are those of the last good generation: some metrics may name none of them.
+    """
     spec = endpoint.spec
     if spec.autoscaling is None or spec.suspend or scales_itself(spec.autoscaling):
         return ()
     hostnames = [container.name for container in spec.containers]
     derived = dict(zip(hostnames, names.container_names(hostnames), strict=True))
-    # After a rollback the pods have the containers of the last good generation, and the metrics are the newest ones.
-    metrics = [_metric(one, derived[one.container]) for one in spec.autoscaling.metrics if one.container in derived]
-    if not metrics:
-        return ()
+    known = [metric for metric in spec.autoscaling.metrics if metric.container in derived]
+    if not known:
+        return ()  # without a metric the API server would put in one of its own
     built: meta.K8sObject = {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
@@ -38,7 +40,7 @@ def autoscaler(endpoint: MultiContainerEndpoint) -> tuple[meta.K8sObject, ...]:
             "scaleTargetRef": {"apiVersion": names.API_VERSION, "kind": names.KIND, "name": endpoint.metadata.name},
             "minReplicas": spec.autoscaling.min_replicas,
             "maxReplicas": spec.autoscaling.max_replicas,
-            "metrics": metrics,
+            "metrics": [_metric(metric, derived[metric.container]) for metric in known],
             "behavior": {
                 "scaleDown": {"stabilizationWindowSeconds": spec.autoscaling.scale_in_cooldown_seconds},
                 "scaleUp": {"stabilizationWindowSeconds": spec.autoscaling.scale_out_cooldown_seconds},

@@ -140,7 +140,38 @@ def test_what_is_served_reaches_the_operator() -> None:
     assert (env["MCE_OPERATOR_NAMESPACES"], env["MCE_OPERATOR_SELECTOR"]) == ("a,b", "team=a")
 
 
-@pytest.mark.parametrize("value", ["operator.replicas=0", "watchNamespaces={A}", "watchSelector.a=b", "replicas=2"])
+def test_labels_of_ones_own_stand_beside_those_that_select() -> None:
+    documents = rendered("operator.podLabels.x=y", r"operator.podLabels.app\.kubernetes\.io/name=mine")
+    spec = one(documents, "Deployment")["spec"]
+    assert spec["template"]["metadata"]["labels"] == {**spec["selector"]["matchLabels"], "x": "y"}
+
+
+def test_variables_of_the_router_are_written_as_they_were_given(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("router: {env: {A: 10000000, B: 0.25, C: true, D: text}}")
+    assert HELM
+    done = subprocess.run(
+        (HELM, "template", "mce", str(CHART), "-f", str(values)), capture_output=True, text=True, check=True, timeout=60
+    )
+    env = environment([one for one in yaml.safe_load_all(done.stdout) if one])
+    assert env["MCE_OPERATOR_ROUTER_ENV"] == "A=10000000 B=0.25 C=true D=text"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "operator.replicas=0",
+        "watchNamespaces={A}",
+        "watchSelector.a=b",
+        "replicas=2",
+        "crds=null",
+        "networkPolicies.metricsFrom=null",
+        "operator.env[0].name=MCE_OPERATOR_WORKERS,operator.env[0].value=16",
+        "operator.podAnnotations.scrape=true",
+        "metrics.service.annotations.scrape=true",
+        "router.env.A B=c",
+    ],
+)
 def test_a_wrong_value_is_refused(value: str) -> None:
     done = helm(value)
     assert done.returncode != 0

@@ -59,3 +59,24 @@ def test_a_stored_endpoint_may_have_fields_of_a_newer_definition_and_no_other_fa
         validation.endpoint(newer)
     with pytest.raises(validation.InvalidEndpoint, match="containers"):
         validation.stored(cases.document(containers=[], anotherOne=True))
+
+
+@pytest.mark.parametrize("levels", [40, 900, 100_000])
+@pytest.mark.parametrize("shape", ["map", "list"])
+def test_a_free_form_field_is_not_deeper_than_any_pod(levels: int, shape: str) -> None:
+    """The API server stores 10,000 levels; to write or copy them would end a pass over the endpoint."""
+    deep: Any = {}
+    for _ in range(levels):
+        deep = {"a": deep if shape == "map" else [deep]}
+    with pytest.raises(InvalidEndpoint, match=r"^spec\.pod\.affinity: .*more than 32 levels"):
+        validation.stored(cases.document(pod={"affinity": deep}))
+    with pytest.raises(InvalidEndpoint, match="more than 32 levels"):
+        validation.stored(cases.document(access={"from": [{"podSelector": deep}]}))
+
+
+def test_what_json_cannot_say_is_refused() -> None:
+    loop: dict[str, Any] = {}
+    loop["a"] = loop
+    for odd in (loop, {("a", "b"): 1}):
+        with pytest.raises(InvalidEndpoint, match=r"^spec: is no JSON"):
+            validation.endpoint(cases.document(pod={"affinity": odd}))

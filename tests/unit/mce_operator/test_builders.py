@@ -8,6 +8,7 @@ from mce_api import names
 from mce_api.endpoint import Peer
 from mce_operator.desired import desired
 from mce_operator.resources import disruption_budget
+from mce_operator.resources.autoscaler import autoscaler
 from mce_operator.resources.network_policy import Network, network_policy
 from mce_operator.resources.router import Setup
 from unit.mce_operator import objects
@@ -104,3 +105,22 @@ def test_a_liveness_probe_asks_the_containers_own_port_unless_it_names_another()
     assert found[1]["tcpSocket"] == {"port": 9000}
     assert found[2]["grpc"] == {"port": 20200}
     assert found[3]["exec"] == {"command": ["true"]}
+
+
+@pytest.mark.parametrize(("metrics", "kept"), [(["a", "new"], ["a"]), (["new"], None)])
+def test_after_a_rollback_only_the_metrics_of_containers_that_run_are_asked_for(
+    metrics: list[str], kept: list[str] | None
+) -> None:
+    """Without any metric there is no autoscaler: the API server would scale by all containers' CPU instead."""
+    cpu = {"resources": {"requests": {"cpu": 1}}}
+    newest = objects.endpoint(
+        *(objects.container(name, **cpu) for name in ("a", "new")),
+        autoscaling={
+            "maxReplicas": 4,
+            "metrics": [{"type": "ContainerCPU", "container": name, "targetPercent": 70} for name in metrics],
+        },
+    ).spec
+    good = objects.endpoint(objects.container("a", **cpu))
+    back = good.model_copy(update={"spec": newest.model_copy(update={"containers": good.spec.containers})})
+    found = [built["spec"]["metrics"] for built in autoscaler(back)]
+    assert [[one["containerResource"]["container"] for one in one_set] for one_set in found] == ([kept] if kept else [])

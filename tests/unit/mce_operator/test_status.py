@@ -225,6 +225,15 @@ def test_each_symptom_has_its_word_and_its_cure(
     assert found.failure_reason == (ready.message if told else "")
 
 
+@pytest.mark.parametrize("since", ["2026-01-01T00:59:59Z", "2026-01-01T00:50:00Z"])
+def test_a_silent_container_is_said_to_be_asked_what_it_is_asked(since: str) -> None:
+    state = running("solo", up=False, since=since)
+    case = situation((state,), deployment=STARTING, containers=({**ONE, "pingPath": "/v1/models/m"},))
+    message = statuses.status(case, NOW).containers[0].message
+    assert "GET /v1/models/m " in message
+    assert "/ping" not in message
+
+
 def test_a_silent_container_is_looked_at_again_when_its_patience_is_over() -> None:
     case = situation((running("solo", up=False, since="2026-01-01T00:59:45Z"),), deployment=STARTING)
     assert statuses.look_again(case, NOW) == 5
