@@ -7,7 +7,7 @@ UV_VERSION := 0.13.9
 BIN := .venv/bin
 CODE := api kit operator router local cli tests hack bench examples
 
-.PHONY: help setup demo test check fix fuzz generate cluster cluster-down images e2e bench bench-operator soak
+.PHONY: help setup demo test check fix fuzz generate cluster cluster-down images e2e e2e-long bench bench-operator soak
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,7 +63,10 @@ images: ## Builds all images and loads them into the cluster
 	@hack/images/images.sh build && hack/images/images.sh load
 
 e2e: setup cluster images ## End-to-end tests on that cluster
-	@$(BIN)/pytest -q -m e2e --timeout 600 tests/e2e
+	@$(BIN)/pytest -q -m "e2e and not long" --timeout 600 tests/e2e
+
+e2e-long: setup cluster images ## The ones that take many minutes: every reason, faults, kills, scaling
+	@$(BIN)/pytest -q -m "e2e and long" --timeout 900 tests/e2e
 
 bench: setup ## The router beside nginx, HAProxy and Go, as ratios
 	@$(BIN)/python bench/run.py

@@ -11,7 +11,7 @@ from support import cases, cluster, loads
 from support import http as caller
 from support.cluster import Namespace
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 CRASHES = 2
 UP_SECONDS = 10

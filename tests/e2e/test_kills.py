@@ -26,7 +26,7 @@ from support import cases, cluster
 from support.api_proxy import ApiProxy, Write, api_proxy, upstream_of
 from support.cluster import Namespace
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 ZYGOTE = cluster.ROOT / "tests" / "support" / "zygote.py"
 NAME = "mortal"

@@ -181,6 +181,7 @@ def ends(namespace: Namespace, *command: str) -> None:
     cluster.wait_until(lambda: all(one["ready"] for one in victims(namespace)), 60, lambda: "victim is back")
 
 
+@pytest.mark.long
 def test_a_container_that_dies_and_an_operator_that_is_killed_cost_only_that_containers_callers(
     endpoints: Namespace, installed: Namespace, figures: list[str]
 ) -> None:

@@ -17,7 +17,7 @@ from support.api_server import endpoint
 from support.cluster import CommandError, Namespace
 from support.operators import Operator, operator, seconds_until
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300), pytest.mark.long]
 NAME = "e2e-operator"
 RECOVERY_SECONDS = 30
 _numbers = itertools.count()

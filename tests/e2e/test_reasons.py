@@ -12,7 +12,7 @@ from mce_api.status import Why
 from support import cases, cluster
 from support.cluster import Namespace
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 ELSEWHERE = {
     Why.NONE: "test_lifecycle",

@@ -13,7 +13,7 @@ from support import cases, cluster
 from support import http as caller
 from support.cluster import Namespace
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 NAME = "scales"
 COOLDOWN_SECONDS = 30

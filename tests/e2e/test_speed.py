@@ -9,7 +9,7 @@ import pytest
 from support import cases
 from support.cluster import Namespace
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 ROUNDS = 5
 MOST_SECONDS = 2.0
