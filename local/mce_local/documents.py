@@ -13,6 +13,9 @@ from mce_api import names, validation
 from mce_api.endpoint import MultiContainerEndpoint
 from mce_api.rules import Violation
 
+_MOST_VALUES: Final = 100_000
+"""Of one document with its aliases written out: far more than any endpoint that an API server takes."""
+
 # libyaml's loader where it was built in: the same results, several times faster.
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -53,6 +56,9 @@ def _documents(text: str, source: str) -> Iterator[Document]:
     try:
         for node in yaml.compose_all(text, Loader=_Loader):
             number += 1
+            if _values(node, {}) > _MOST_VALUES:
+                problem = f"more than {_MOST_VALUES} values, with its aliases written out"
+                raise yaml.composer.ComposerError(None, None, problem, node.start_mark)
             yield _document(node, source, number)
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
@@ -60,6 +66,16 @@ def _documents(text: str, source: str) -> Iterator[Document]:
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
         fault = Fault(line=line, violation=Violation(path="(document)", message=f"not YAML: {reason}"))
         yield Document(source=source, number=number + 1, line=line, name="", faults=(fault,))
+
+
+def _values(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a walk over `node` meets; one that is a part of itself has too many."""
+    if id(node) not in known:
+        known[id(node)] = _MOST_VALUES + 1
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        inner = parts if isinstance(node, yaml.CollectionNode) else ()
+        known[id(node)] = 1 + sum(_values(part, known) for part in inner)
+    return known[id(node)]
 
 
 def _document(node: yaml.Node, source: str, number: int) -> Document:

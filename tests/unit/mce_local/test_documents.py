@@ -57,3 +57,15 @@ def test_a_fault_in_one_document_does_not_hide_the_next() -> None:
     first, second = documents.parse(GOOD + "      port: 80\n---\n" + GOOD, "f")
     assert first.faults
     assert second.endpoint is not None
+
+
+def test_aliases_that_would_grow_without_end_are_refused_before_anything_walks_over_them() -> None:
+    lines = ["x0: &x0 [a, a, a, a, a, a, a, a, a, a]"]
+    lines += [f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 10)}]" for n in range(1, 12)]
+    (found,) = documents.parse("\n".join(lines), "f")
+    assert "more than 100000 values" in found.faults[0].violation.message
+
+
+def test_a_value_that_is_a_part_of_itself_is_refused() -> None:
+    (found,) = documents.parse("a: &a [*a]", "f")
+    assert "more than 100000 values" in found.faults[0].violation.message
