@@ -14,6 +14,8 @@ from mce_operator import ownership
 from mce_operator.ownership import Path
 
 _POD_METADATA: Final = ("f:spec", "f:template", "f:metadata")
+_MERGE_KEYS: Final = ("port", "containerPort", "topologyKey")
+"""Of lists whose items a strategic merge patch tells apart by less than server-side apply does."""
 
 
 def additions(wanted: Mapping[str, Any], others: str) -> dict[Path, str]:
@@ -52,30 +54,39 @@ def _lookup(wanted: Any, key: str) -> tuple[bool, Any]:
     return True, None  # one of our own values is there: an edit of ours, which the next apply undoes
 
 
-def removal(paths: Mapping[Path, str], uid: str) -> dict[str, Any]:
-    """A strategic merge patch that takes the fields and items out of that very object (422 if it is another one)."""
+def removal(paths: Mapping[Path, str], uid: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """A strategic merge patch that takes the fields and items out of that very object (422 if it is another one).
+
+    Server-side apply tells two ports of one number apart by their protocol, this patch does not: with an item of others
+    it takes out ours of the same number, which therefore is put in again, out of `wanted`.
+    """
     body: dict[str, Any] = {"metadata": {"uid": uid}}
     for path in paths:
-        _take_out(body, path)
+        _take_out(body, path, wanted)
     return body
 
 
-def _take_out(node: dict[str, Any], path: Path) -> None:
+def _take_out(node: dict[str, Any], path: Path, wanted: Any) -> None:
     name, rest = path[0][2:], path[1:]
+    inner = wanted.get(name) if isinstance(wanted, Mapping) else None
     if not rest:
         node[name] = None
     elif rest[0].startswith("k:"):
-        _take_item_out(node.setdefault(name, []), rest)
+        _take_item_out(node.setdefault(name, []), rest, inner)
     else:
-        _take_out(node.setdefault(name, {}), rest)
+        _take_out(node.setdefault(name, {}), rest, inner)
 
 
-def _take_item_out(items: list[dict[str, Any]], path: Path) -> None:
+def _take_item_out(items: list[dict[str, Any]], path: Path, wanted: Any) -> None:
     identity, rest = json.loads(path[0][2:]), path[1:]
+    ours = [one for one in wanted if isinstance(one, Mapping)] if isinstance(wanted, list) else []
     if not rest:
         items.append({**identity, "$patch": "delete"})
+        merge_key = next((key for key in _MERGE_KEYS if key in identity), None)
+        twins = [dict(one) for one in ours if merge_key and one.get(merge_key) == identity[merge_key]]
+        items += [one for one in twins if one not in items]
         return
-    item = next((one for one in items if identity.items() <= one.items()), None)
+    item = next((one for one in items if "$patch" not in one and identity.items() <= one.items()), None)
     if item is None:
         items.append(item := identity)
-    _take_out(item, rest)
+    _take_out(item, rest, next((one for one in ours if identity.items() <= one.items()), None))

@@ -93,7 +93,7 @@ class Writer:
     async def _cut_out(self, cut: Cut, observed: Observed) -> None:
         kind, key = cut.live.kind, observed.key
         await self._throttle.turn()
-        answer = await self._api.patch(kind, key.namespace, key.name, removal(cut.paths, cut.live.uid))
+        answer = await self._api.patch(kind, key.namespace, key.name, removal(cut.paths, cut.live.uid, cut.wanted))
         self._metrics.written(kind, "patch")
         self._cache.put(kind, answer)
 

@@ -21,6 +21,8 @@ class Cut:
     live: Child
     paths: Mapping[Path, str]
     """The manager who did, by field."""
+    wanted: K8sObject
+    """What the object is to be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,7 @@ def _cut(built: K8sObject, observed: Observed) -> Cut | None:
     if live is None or live.is_deleting:
         return None
     paths = additions(built, live.others)
-    return Cut(live=live, paths=paths) if paths else None
+    return Cut(live=live, paths=paths, wanted=built) if paths else None
 
 
 def creations(plan_: Plan, observed: Observed) -> tuple[str, ...]:

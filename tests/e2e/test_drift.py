@@ -98,6 +98,8 @@ def label(name: str) -> str:
         pytest.param("service", add("/spec/selector", {"x": "y"}), "spec.selector edited", id="selector"),
         pytest.param("service", add("/spec/ports/-", {"name": "x", "port": 81}), "ports[port=81,protocol=TCP] added",
             id="service-port"),
+        pytest.param("service", add("/spec/ports/-", {"name": "x", "port": 80, "protocol": "UDP"}),
+            "ports[port=80,protocol=UDP] added", id="our-port-by-udp"),
         pytest.param("service", add("/spec/type", "NodePort"), "spec.type edited", id="service-type"),
         pytest.param("service", add("/spec/externalIPs", ["10.9.8.7"]), "spec.externalIPs", id="external-ip"),
         pytest.param("service", {"op": "remove", "path": "/metadata/ownerReferences"}, "ownerReferences edited",

@@ -93,7 +93,7 @@ def test_the_removal_names_items_by_key_and_the_object_by_uid() -> None:
         ("f:spec", "f:template", "f:spec", "f:containers", A, "f:command"): "y",
         ("f:spec", "f:paused"): "y",
     }
-    assert removal(paths, "u") == {
+    assert removal(paths, "u", {}) == {
         "metadata": {"uid": "u"},
         "spec": {
             "ports": [{"port": 81, "protocol": "TCP", "$patch": "delete"}],
@@ -103,6 +103,18 @@ def test_the_removal_names_items_by_key_and_the_object_by_uid() -> None:
             "paused": None,
         },
     }
+
+
+def test_the_removal_of_a_port_puts_ours_of_the_same_number_in_again() -> None:
+    udp = ("f:spec", "f:ports", 'k:{"port":80,"protocol":"UDP"}')
+    found = removal({udp: "x"}, "u", BUILT["Service"])["spec"]["ports"]
+    assert found == [{"port": 80, "protocol": "UDP", "$patch": "delete"}, *BUILT["Service"]["spec"]["ports"]]
+    inner = ("f:spec", "f:template", "f:spec", "f:initContainers", 'k:{"name":"mce-router"}', "f:ports")
+    added = (f'k:{{"containerPort":{port},"protocol":"UDP"}}' for port in (19080, 9))
+    paths: dict[tuple[str, ...], str] = {(*inner, one): "x" for one in added}
+    (router,) = removal(paths, "u", BUILT["Deployment"])["spec"]["template"]["spec"]["initContainers"]
+    kept = [one["containerPort"] for one in router["ports"] if "$patch" not in one]
+    assert (router["name"], kept, len(router["ports"])) == ("mce-router", [19080], 3)
 
 
 def live(kind: str, **changes: Any) -> Child:
