@@ -132,10 +132,13 @@ def test_fifteen_containers_go_in_service(namespace: Namespace, figures: list[st
 
 
 def test_metrics_of_cpu_and_memory_reach_the_operators_port(namespace: Namespace, installed: Namespace) -> None:
-    deployment = installed.get("deployment", "-l", "app.kubernetes.io/name=mce")["items"][0]["metadata"]["name"]
+    def leader() -> str:
+        """The pod that reads them: the holder of the Lease, whose name ends with a part of its own."""
+        holder: str = installed.get("lease", "mce-operator")["spec"]["holderIdentity"]
+        return holder.rpartition("-")[0]
 
     def found() -> bool:
-        with installed.forwarded(f"deployment/{deployment}", 9090) as port:
+        with installed.forwarded(f"pod/{leader()}", 9090) as port:
             text = cluster.fetch(f"http://127.0.0.1:{port}/metrics")
         labels = {"namespace": namespace.name, "endpoint": "direct", "container": "firstContainer"}
         try:
