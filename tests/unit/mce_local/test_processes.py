@@ -74,7 +74,12 @@ async def test_stop_ends_children_too_even_those_that_ignore_it(tmp_path: Path, 
     child = int(wait_for(tmp_path / "child"))
     await runtime.stop(handle, 0.2)
     assert not psutil.pid_exists(handle.pid)
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    for _ in range(200):  # SIGKILL was sent, and the kernel takes its time with a process that waits for a core
+        if not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE:
+            break
+        await asyncio.sleep(0.05)
+    else:
+        pytest.fail("the child goes on")
 
 
 async def test_usage_counts_the_whole_tree(tmp_path: Path, runtime: Processes) -> None:
