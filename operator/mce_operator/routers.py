@@ -25,7 +25,7 @@ _MOST_TEXT: Final = 256
 _MOST_PORTS: Final = 16
 
 _MOST_COUNTED: Final = 1 << 53
-_NO_ANSWER: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError)
+_NO_ANSWER: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError, RecursionError)
 
 _log: Final = logging.getLogger(__name__)
 

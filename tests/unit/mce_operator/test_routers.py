@@ -59,6 +59,7 @@ async def test_a_report_has_each_containers_state_and_traffic() -> None:
     ("targets", "metrics"),
     [
         pytest.param("[", METRICS, id="no JSON"),
+        pytest.param("[" * 500_000, METRICS, id="too deep"),
         pytest.param('{"targets":[{}]}', METRICS, id="no name"),
         pytest.param(TARGETS, "mce_inflight 1\n", id="no container"),
         pytest.param(TARGETS, "x" * (1 << 20) + "\n", id="endless"),
