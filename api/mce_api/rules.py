@@ -207,6 +207,12 @@ def _over_limit(container: Container) -> bool:
     )
 
 
+def _shared_memory_is_bounded(spec: Spec) -> Iterator[str]:
+    for index, container in enumerate(spec.containers):
+        if quantity(container.shared_memory) == 0:
+            yield f"spec.containers[{index}].sharedMemory"
+
+
 def _env_has_one_source(spec: Spec) -> Iterator[str]:
     for index, container in enumerate(spec.containers):
         for position, variable in enumerate(container.env):
@@ -456,6 +462,14 @@ RULES: Final = (
         field=".resources",
         message="a request is larger than its limit; raise the limit or lower the request",
         check=_requests_within_limits,
+    ),
+    Rule(
+        name="shared-memory-is-bounded",
+        scope=Scope.CONTAINER,
+        cel="!has(self.sharedMemory) || quantity(string(self.sharedMemory)).sign() > 0",
+        field=".sharedMemory",
+        message="0 would be no limit at all; say how large /dev/shm may grow, such as 64Mi",
+        check=_shared_memory_is_bounded,
     ),
     Rule(
         name="env-has-one-source",

@@ -3,13 +3,13 @@
 import difflib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from mce_api import names, rules
-from mce_api.endpoint import MultiContainerEndpoint
+from mce_api.endpoint import MultiContainerEndpoint, Peer
 from mce_api.rules import Violation
 
 
@@ -27,9 +27,21 @@ def stored(document: Mapping[str, Any]) -> MultiContainerEndpoint:
     In an upgrade the definition comes before the operator, and fills its defaults into every endpoint that is read.
 
     Raises:
-        InvalidEndpoint: as `endpoint`, but for unknown fields.
+        InvalidEndpoint: as `endpoint`, but for unknown fields. Of who may call none is ignored: the rest of a peer that
+            is meant to be narrower would let others in.
     """
-    return _endpoint(document, lambda: MultiContainerEndpoint.model_validate(document, extra="ignore"))
+    found = _endpoint(document, lambda: MultiContainerEndpoint.model_validate(document, extra="ignore"))
+    if unknown := tuple(_unknown_of_peers(document)):
+        raise InvalidEndpoint(unknown)
+    return found
+
+
+def _unknown_of_peers(valid: Mapping[str, Any]) -> Iterator[Violation]:
+    known = {field.alias for field in Peer.model_fields.values()}
+    for index, peer in enumerate((valid["spec"].get("access") or {}).get("from") or ()):
+        for name in sorted(peer.keys() - known):
+            text = "not known to this operator, which would let more callers in without it; upgrade the operator"
+            yield Violation(path=f"spec.access.from[{index}].{name}", message=text)
 
 
 def endpoint(document: Mapping[str, Any]) -> MultiContainerEndpoint:

@@ -46,6 +46,8 @@ class History:
     """The same of the last good revision before it; empty: there is none, or the present one is the last good one."""
     rejection: Rejection | None = None
     """If there is one, the present template is that of the last good revision."""
+    is_open: bool = False
+    """Whether the canary of the present template has baked, so that all others may follow."""
 
     def annotations(self) -> dict[str, str]:
         """As a Deployment carries it."""
@@ -54,6 +56,7 @@ class History:
             names.RECORD_ANNOTATION: self.record,
             names.LAST_GOOD_ANNOTATION: self.good,
             names.REJECTED_ANNOTATION: _dumped(self.rejection) if self.rejection else "",
+            names.OPEN_ANNOTATION: "true" if self.is_open else "",
         }
         return {name: text for name, text in texts.items() if text}
 
@@ -63,6 +66,7 @@ _NAMES: Final = (
     names.RECORD_ANNOTATION,
     names.LAST_GOOD_ANNOTATION,
     names.REJECTED_ANNOTATION,
+    names.OPEN_ANNOTATION,
 )
 
 
@@ -78,6 +82,7 @@ def of(observed: Observed) -> History | None:
         record=texts.get(names.RECORD_ANNOTATION, ""),
         good=good if len(good) <= record.LONGEST else "",
         rejection=_parsed(texts.get(names.REJECTED_ANNOTATION, "")),
+        is_open=texts.get(names.OPEN_ANNOTATION) == "true",
     )
 
 

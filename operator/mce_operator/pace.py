@@ -24,23 +24,30 @@ class Pace:
     """Pods above the replicas; a share of them is rounded up by Kubernetes, and follows every change of replicas."""
     unavailable: int
     bake_seconds: int
+    is_open: bool = False
+    """Whether a canary has baked. Has to be remembered: the pods tell no more when their number has changed."""
 
 
-def forward(spec: Spec, replicas: int, new: Sequence[Pod], old: Sequence[Pod], now: datetime) -> Pace:
-    """The pace of a new revision, of which there are the pods `new` by now, and of all others the pods `old`."""
+def forward(
+    spec: Spec, replicas: int, new: Sequence[Pod], old: Sequence[Pod], now: datetime, *, was_open: bool
+) -> Pace:
+    """The pace of a new revision, of which there are the pods `new` by now, and of all others the pods `old`.
+
+    `was_open`: what `is_open` of this very revision was before.
+    """
     rollout = spec.rollout
     if rollout.strategy == "Rolling":
         return Pace(surge=rollout.max_surge, unavailable=rollout.max_unavailable, bake_seconds=rollout.bake_seconds)
-    is_open = rollout.strategy == "Canary" and _is_open(spec, replicas, new, old, now)
+    is_open = rollout.strategy == "Canary" and (was_open or _is_open(spec, replicas, new, old, now))
     surge = _ALL if is_open or rollout.strategy == "AllAtOnce" else f"{rollout.step_percent}%"
-    return Pace(surge=surge, unavailable=0, bake_seconds=rollout.bake_seconds)
+    return Pace(surge=surge, unavailable=0, bake_seconds=rollout.bake_seconds, is_open=is_open)
 
 
 def _is_open(spec: Spec, replicas: int, new: Sequence[Pod], old: Sequence[Pod], now: datetime) -> bool:
-    """Whether a canary has baked, so that all others may follow. It stays so, whatever becomes of it later."""
+    """Whether a canary has baked, or there is nothing to be careful with."""
     size = -(-replicas * spec.rollout.step_percent // 100)
     baked = sum(1 for pod in new if (end := bake_end(spec, pod)) is not None and end <= now)
-    return not old or len(new) > size or baked >= size
+    return not old or baked >= size
 
 
 def back(spec: Spec) -> Pace:

@@ -130,12 +130,14 @@ def _forward(
     newest: _Build, past: History | None, observed: Observed, now: datetime, *, no_way_back: str = ""
 ) -> Revision:
     spec = newest.endpoint.spec
+    good = _good(newest, past, observed)
+    terms = _pace(newest, past, observed, now, has_good=bool(good))
     kept = History(
         template=newest.hash,
         record=record.dump(newest.endpoint, newest.setup),
-        good=_good(newest, past, observed),
+        good=good,
+        is_open=terms.is_open,
     )
-    terms = _pace(newest, observed, now, has_past=bool(kept.good))
     watched = guard.watched(spec, past, observed)
     bakes = terms.bake_seconds > 0 and _is_under_way(observed)
     ends = pace.baking(spec, observed.pods_of(newest.hash), now) if bakes else ()
@@ -153,12 +155,13 @@ def _is_under_way(observed: Observed) -> bool:
     return observed.rollout is not None and not observed.rollout.is_settled
 
 
-def _pace(newest: _Build, observed: Observed, now: datetime, *, has_past: bool) -> Pace:
+def _pace(newest: _Build, past: History | None, observed: Observed, now: datetime, *, has_good: bool) -> Pace:
     new = observed.pods_of(newest.hash)
     old = tuple(one for one in observed.pods if one.template != newest.hash and not one.is_deleting)
-    terms = pace.forward(newest.endpoint.spec, replicas(newest.endpoint.spec), new, old, now)
+    spec, was_open = newest.endpoint.spec, past is not None and past.is_open and past.template == newest.hash
+    terms = pace.forward(spec, replicas(spec), new, old, now, was_open=was_open)
     # A first generation has nothing to bake beside: it is in service when it serves.
-    return terms if has_past or old else replace(terms, bake_seconds=0)
+    return terms if has_good or old else replace(terms, bake_seconds=0)
 
 
 def _good(newest: _Build, past: History | None, observed: Observed) -> str:

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 STAYING = 6
-STAYING_PAUSE = 0.08
-ONE_SHOT_PAUSE = 0.03
+STAYING_PERIOD = 0.08
+ONE_SHOT_PERIOD = 0.03
+MOST_BEHIND = 0.5
+"""A caller that is more seconds behind its schedule lets what it has missed go."""
 STREAM_PAUSE = 1.0
 STREAM_CONTAINER = "streams"
 VICTIM = "victim"
@@ -31,6 +33,18 @@ class LostError(Exception):
 
 class ToldError(Exception):
     """An error with its cause."""
+
+
+class Schedule:
+    """When a caller is to ask next: at a steady rate, however long the answers take."""
+
+    def __init__(self, period: float) -> None:
+        self.period = period
+        self.due = time.monotonic()
+
+    async def turn(self) -> None:
+        self.due = max(self.due + self.period, time.monotonic() - MOST_BEHIND)
+        await asyncio.sleep(max(0.0, self.due - time.monotonic()))
 
 
 class Load:
@@ -53,21 +67,23 @@ class Load:
     async def staying(self, mode: str) -> None:
         """One connection, kept as long as the other side keeps it."""
         connection: Connection | None = None
+        schedule = Schedule(STAYING_PERIOD)
         while not stopped():
             if connection is not None and connection.reader.at_eof():
                 self.closed_unannounced += 1
                 connection = None
             connection = await self.ask(f"{mode} staying", mode, connection, close=False)
-            await asyncio.sleep(STAYING_PAUSE)
+            await schedule.turn()
 
     async def one_shots(self, mode: str) -> None:
         """A new connection for each request."""
         tasks = set()
+        schedule = Schedule(ONE_SHOT_PERIOD)
         while not stopped():
             task = asyncio.create_task(self.ask(f"{mode} one-shot", mode, None, close=True))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
-            await asyncio.sleep(ONE_SHOT_PAUSE)
+            await schedule.turn()
         await asyncio.gather(*tasks)
 
     async def streams(self) -> None:

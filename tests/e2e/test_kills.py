@@ -145,11 +145,16 @@ def spec(cpu: str = "10m", **more: Any) -> Spec:
     return {"containers": [one, cases.container("b", startupTimeoutSeconds=60)], "replicas": 1}
 
 
+BUDGET_SECONDS = 15
+"""For a generation that can not come up."""
 TURN = [{"name": "TURN", "value": "2"}]
 COURSE: dict[str, Spec | None] = {
     "create": spec(),
     "update": spec(env=TURN),
     "in-place change": spec("20m", env=TURN),
+    "rollback": spec("20m", env=TURN, image="localhost/mce/not-there:1")
+    | {"rollout": {"progressDeadlineSeconds": BUDGET_SECONDS}},
+    "mended": spec("20m", env=[{"name": "TURN", "value": "3"}]),
     "delete": None,
 }
 
@@ -196,7 +201,7 @@ def course(namespace: Namespace, running: Operator) -> dict[str, Any]:
         else:
             namespace.apply(cases.document(NAME, **wanted))
         running.last_write = time.monotonic()
-        is_over = is_in_service if wanted else is_gone
+        is_over = is_gone if wanted is None else is_rolled_back if part == "rollback" else is_in_service
         cluster.wait_until(partial(is_settled, namespace, running, is_over), 240, partial(told, namespace, part))
         found[part] = objects(namespace)
     return found
@@ -212,6 +217,10 @@ def is_settled(namespace: Namespace, running: Operator, is_over: Callable[[Names
 
 def is_gone(namespace: Namespace) -> bool:
     return objects(namespace) == {}
+
+
+def is_rolled_back(namespace: Namespace) -> bool:
+    return is_in_service(namespace) and namespace.status(NAME)["reason"] == "RolledBack"
 
 
 def is_in_service(namespace: Namespace) -> bool:
@@ -235,7 +244,7 @@ def test_an_operator_that_is_killed_at_every_write_leaves_what_an_undisturbed_on
     with operator(alone.name, tmp_path / "mortal", is_mortal=True) as mortal:
         found = course(alone, mortal)
     figures.append(
-        f"create, update, in-place change, delete: {writes} writes; with a kill before and after every write "
+        f"{', '.join(COURSE)}: {writes} writes; with a kill before and after every write "
         f"{mortal.lives - 1} kills, the same objects in the end; {time.monotonic() - began:.0f} s together"
     )
     for part in COURSE:

@@ -124,6 +124,7 @@ BAD = [
             ({"resources": {"requests": {"cpu": "-1"}, "limits": {"cpu": 1}}}, "cpu", "request-negative-text"),
             ({"resources": {"limits": {"memory": True}}}, "memory", "limit-true"),
             ({"sharedMemory": -1}, "sharedMemory", "shared-memory-negative"),
+            ({"sharedMemory": "0Mi"}, "0 would be no limit", "shared-memory-without-limit"),
         )
     ),
     pytest.param(document(containers=[container("a", startupTimeoutSeconds=59)]), "startupTimeout", id="start-short"),

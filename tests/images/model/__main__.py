@@ -13,6 +13,7 @@ STREAM_SECONDS seconds from the first to the last byte of an answer, which comes
                the body each 0.1 s, `end` as the last one
 EXIT_AFTER     seconds after which it ends with EXIT_CODE (1)
 OOM_MB         mebibytes that it takes at the start
+HOG_MB         mebibytes that it takes on SIGUSR1
 IGNORE_SIGTERM 1: only SIGKILL ends it
 """
 
@@ -148,6 +149,8 @@ async def serve() -> None:
     loop = asyncio.get_running_loop()
     ignored = env("IGNORE_SIGTERM") == "1"
     loop.add_signal_handler(signal.SIGTERM, (lambda: log("SIGTERM ignored")) if ignored else stopped.set)
+    hog: list[bytes] = []
+    loop.add_signal_handler(signal.SIGUSR1, lambda: hog.append(b"x" * (int(env("HOG_MB", "0")) << 20)))
     if exit_after := env("EXIT_AFTER"):
         loop.call_later(float(exit_after), os._exit, int(env("EXIT_CODE", "1")))
     ballast = b"x" * (int(env("OOM_MB", "0")) << 20)

@@ -61,6 +61,13 @@ def test_a_stored_endpoint_may_have_fields_of_a_newer_definition_and_no_other_fa
         validation.stored(cases.document(containers=[], anotherOne=True))
 
 
+def test_a_peer_of_a_newer_definition_is_not_taken_for_a_wider_one() -> None:
+    newer = cases.document(access={"from": [{"podSelector": {}}, {"namespaceSelector": {}, "serviceAccount": "only"}]})
+    with pytest.raises(validation.InvalidEndpoint) as caught:
+        validation.stored(newer)
+    assert str(caught.value).startswith("spec.access.from[1].serviceAccount: not known to this operator")
+
+
 @pytest.mark.parametrize("levels", [40, 900, 100_000])
 @pytest.mark.parametrize("shape", ["map", "list"])
 def test_a_free_form_field_is_not_deeper_than_any_pod(levels: int, shape: str) -> None:

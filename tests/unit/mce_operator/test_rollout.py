@@ -105,6 +105,10 @@ def image(chosen: Revision) -> str:
     return str(one["image"])
 
 
+def surge(chosen: Revision) -> str:
+    return str(chosen.deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"])
+
+
 def annotations(chosen: Revision) -> set[str]:
     return {name.rpartition("/")[2] for name in chosen.deployment["metadata"]["annotations"]} - {"hash"}
 
@@ -460,6 +464,34 @@ def test_a_router_that_does_not_answer_is_no_error() -> None:
     case = guarded((20, 20))
     case.routers = {}
     assert case.decide().rejection is None
+
+
+def test_a_canary_that_bakes_goes_on_baking_when_replicas_go_and_one_that_has_baked_is_remembered() -> None:
+    terms = {"strategy": "Canary", "stepPercent": 25, "bakeSeconds": 60}
+    case = Situation(replicas=8, rollout=terms)
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T01:00:00Z"}
+
+    def pods(template: str, count: int) -> list[dict[str, Any]]:
+        names_ = (f"{template}-{number}" for number in range(count))
+        return [objects.pod(template, running("a"), name=name, conditions=[ready]) for name in names_]
+
+    old = case.settle().template
+    case.pods = pods(old, 8)
+    case.want(2, replicas=8, rollout=terms)
+    new = case.apply().template
+    case.pods = [*pods(old, 4), *pods(new, 2)]
+    case.want(2, replicas=4, rollout=terms)
+    assert surge(case.apply()) == "25%"
+    case.now += timedelta(seconds=60)
+    chosen = case.apply()
+    assert surge(chosen) == "100%"
+    assert "canary-baked" in annotations(chosen)
+    case.pods = [*case.pods[:4], objects.pod(new, PULL, name="again")]
+    assert surge(case.apply()) == "100%"
+    case.want(3, replicas=4, rollout=terms)
+    chosen = case.apply()
+    assert surge(chosen) == "25%"
+    assert "canary-baked" not in annotations(chosen)
 
 
 # What is said of it.
