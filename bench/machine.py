@@ -84,7 +84,9 @@ def _commit() -> str:
 
 
 def _version(command: list[str]) -> str:
-    program = settings.find(command[0]) or command[0]
+    program = settings.find(command[0])
+    if program is None:  # a case that needs it has said so before
+        return "none"
     done = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False)
     found = re.search(r"\d+\.\d+[^\s]*", done.stdout + done.stderr)
     return found[0] if found else "unknown"

@@ -466,7 +466,7 @@ RULES: Final = (
     Rule(
         name="shared-memory-is-bounded",
         scope=Scope.CONTAINER,
-        cel="!has(self.sharedMemory) || quantity(string(self.sharedMemory)).sign() > 0",
+        cel="!has(self.sharedMemory) || quantity(string(self.sharedMemory)).compareTo(quantity('0')) > 0",
         field=".sharedMemory",
         message="0 would be no limit at all; say how large /dev/shm may grow, such as 64Mi",
         check=_shared_memory_is_bounded,

@@ -5,8 +5,8 @@ Made by `observe`, read by `plan` and `status`.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -16,6 +16,9 @@ from mce_operator.fleet import Fleet
 from mce_operator.key import Key
 
 Raw = Mapping[str, Any]
+
+ROUTER_START: Final = timedelta(seconds=5)
+"""For which a router that runs and is not ready may not listen yet; later it is the models that are not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +180,19 @@ class Pod:
     containers: Mapping[str, ContainerState]
     """By Kubernetes name, the router included; empty before the kubelet has taken the pod."""
     lost: Loss | None = None
+
+    @property
+    def router(self) -> ContainerState | None:
+        """Its router; None before the kubelet has taken the pod."""
+        return self.containers.get(names.ROUTER_CONTAINER)
+
+    @property
+    def listens_from(self) -> datetime | None:
+        """From when its router takes requests, as far as that can be told; None: it does not run."""
+        router = self.router
+        if router is None or router.running_since is None:
+            return None
+        return router.running_since if router.is_ready else router.running_since + ROUTER_START
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from mce_api import names
 from mce_api.endpoint import MultiContainerEndpoint
 from mce_operator.observed import Observed, Pod
 from mce_operator.resources.deployment import replicas
@@ -22,6 +21,7 @@ HOLD: Final = timedelta(seconds=60)
 _MOST_HOLDS: Final = 10
 """A container that has run for ten minutes is no longer in a crash loop, as the kubelet has it."""
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,29 +42,24 @@ def panic(endpoint: MultiContainerEndpoint, observed: Observed, template: str, n
     wanted = replicas(endpoint.spec)
     present = [pod for pod in observed.pods if not pod.is_finished]
     staying = [pod for pod in present if not pod.is_deleting]
-    if endpoint.spec.availability != "Any" or wanted == 0 or not any(_has_router(pod) for pod in staying):
+    if endpoint.spec.availability != "Any" or wanted == 0:
         return _OFF
+    first = min((pod.listens_from for pod in staying if pod.listens_from is not None), default=None)
+    if first is None or now < first:
+        return Panic(publish_not_ready=False, look_again=first)
     if not any(pod.is_ready for pod in present):
         return _ON
     leaving = len(present) > len(staying)
-    if leaving or len(staying) != wanted or any(_is_coming(pod, template) for pod in staying):
+    if leaving or len(staying) != wanted or any(pod.template != template for pod in staying):
         return _OFF  # new pods do not listen yet, and old ones would be sent to until they are gone
+    last = max(pod.listens_from or _NEVER for pod in staying)
+    if now < last:
+        return _OFF if last == _NEVER else Panic(publish_not_ready=False, look_again=last)
     if wanted == 1:
         return _ON  # costs nothing while its one pod is ready, and is there at once when it is not
     # With another pod that can be trusted, callers of the dead container are better off there.
-    trusted = [_trusted_from(pod) for pod in staying if pod.is_ready]
-    first = min(trusted)
-    return Panic(publish_not_ready=True, look_again=first) if now < first else _OFF
-
-
-def _is_coming(pod: Pod, template: str) -> bool:
-    """Whether the pod is not up yet, or will soon be replaced."""
-    return pod.template != template or not _has_router(pod)
-
-
-def _has_router(pod: Pod) -> bool:
-    router = pod.containers.get(names.ROUTER_CONTAINER)
-    return router is not None and router.is_started and router.running_since is not None
+    trusted = min(_trusted_from(pod) for pod in staying if pod.is_ready)
+    return Panic(publish_not_ready=True, look_again=trusted) if now < trusted else _OFF
 
 
 def _trusted_from(pod: Pod) -> datetime:

@@ -135,7 +135,7 @@ class Scaler:
 
     async def _reading(self, subject: _Subject, cpu: Mapping[tuple[str, str], Mapping[str, float]]) -> Reading:
         pods = [pod for pod in observed.pods(self._cache.pods(subject.key)) if not pod.is_deleting]
-        loads = await self._loads(pod for pod in pods if names.ROUTER_CONTAINER in pod.containers)
+        loads = await self._loads(pod for pod in pods if pod.router is not None)
         return Reading(
             at=self._clock.monotonic(),
             pods={
@@ -151,8 +151,8 @@ class Scaler:
 
 def _serves(pod: Pod, endpoint: MultiContainerEndpoint) -> bool:
     """Whether it takes its share: with availability Any also while one of its containers is down."""
-    router = pod.containers.get(names.ROUTER_CONTAINER)
-    return pod.is_ready or (endpoint.spec.availability == "Any" and router is not None and router.is_ready)
+    is_any = endpoint.spec.availability == "Any"
+    return pod.is_ready or (is_any and pod.router is not None and pod.router.is_ready)
 
 
 def _news(memory: Memory | None) -> tuple[str, bool]:

@@ -6,7 +6,7 @@ a container, a registry or a kubelet wrote goes through `scrub` first.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import IntEnum
 from itertools import islice
@@ -232,10 +232,13 @@ def of_model(subject: Subject, pod: Pod, router: RouterReport | None, neighbours
 def of_router(image: str, pod: Pod, now: datetime) -> Symptom:
     """The symptom of the router in one pod: while it does not run, no model is even started.
 
-    Once it runs it has none: whether it is ready says something of the models.
+    Once it runs it has none: whether it is ready says something of the models. One that has ended before must run for a
+    moment, or what it ended with would flicker away each time that it is started.
     """
-    state = pod.containers.get(names.ROUTER_CONTAINER)
-    if pod.unschedulable or state is None or (state.is_started and state.running_since is not None):
+    state, listens_from = pod.router, pod.listens_from
+    if pod.unschedulable or state is None:
+        return Symptom(reached=Stage.UP)
+    if listens_from is not None and (state.terminated is None or now >= listens_from):
         return Symptom(reached=Stage.UP)
     case = Case(
         name="router",
@@ -252,13 +255,13 @@ def of_router(image: str, pod: Pod, now: datetime) -> Symptom:
         secrets=(),
         now=now,
     )
-    return _first(_ROUTER_CHECKS, case)
+    return replace(_first(_ROUTER_CHECKS, case), look_again=listens_from)
 
 
 def is_worth_asking(pod: Pod, now: datetime) -> bool:
     """Whether the router of a pod knows something of its containers that the kubelet does not."""
-    router = pod.containers.get(names.ROUTER_CONTAINER)
-    if router is None or not router.is_started or pod.is_deleting or not pod.ip:
+    router = pod.router
+    if router is None or router.running_since is None or pod.is_deleting or not pod.ip:
         return False
     models = [state for name, state in pod.containers.items() if name != names.ROUTER_CONTAINER]
     if not router.is_ready and models and all(state.is_started for state in models):
@@ -517,12 +520,6 @@ def _silent(case: Case) -> Symptom | None:
     return _mute(case) if case.state.running_since is not None else None
 
 
-def _router_starts(case: Case) -> Symptom | None:
-    if case.state.running_since is None:
-        return None
-    return Symptom(why=Why.STARTING, message="the router is starting", reached=Stage.RUNS)
-
-
 _MODEL_CHECKS: Final[tuple[Callable[[Case], Symptom | None], ...]] = (
     _fallen_silent,  # up for the kubelet: only the router can know better
     _image,  # nothing else can be true of a container without an image
@@ -541,5 +538,4 @@ _ROUTER_CHECKS: Final[tuple[Callable[[Case], Symptom | None], ...]] = (
     _config,
     _out_of_memory,
     _exit,
-    _router_starts,
 )

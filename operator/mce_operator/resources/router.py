@@ -10,7 +10,6 @@ from mce_operator.resources.network_policy import Network
 TABLE_VOLUME: Final = f"{names.VOLUME_PREFIX}route-table"
 _TABLE_DIRECTORY: Final = "/etc/mce"
 _TABLE_FILE: Final = "table.json"
-_START_SECONDS: Final = 30
 RESTRICTED: Final[K8sObject] = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -53,7 +52,7 @@ def container(setup: Setup, grace_seconds: int) -> K8sObject:
             {"name": "admin", "containerPort": names.ROUTER_ADMIN_PORT, "protocol": "TCP"},
         ],
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-        "startupProbe": probe("/healthz", period=1, failures=_START_SECONDS),
+        # No startup probe: models would be started a second later, and theirs go through the router anyway.
         "readinessProbe": probe("/readyz", period=1, failures=2),
         # Generous: the models have no liveness probe, and a router that is only slow must not be killed for it.
         "livenessProbe": probe("/healthz", period=10, failures=6, timeout=5),

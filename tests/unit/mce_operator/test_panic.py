@@ -114,6 +114,24 @@ def test_a_restart_that_never_made_the_pod_unready_counts_too() -> None:
     assert decided(TWO, one, pod("p2", ready=False)).publish_not_ready
 
 
+@pytest.mark.parametrize(
+    ("seconds", "is_ready", "expected"),
+    [
+        pytest.param(2, False, Panic(publish_not_ready=False, look_again=NOW + timedelta(seconds=3)), id="may start"),
+        pytest.param(2, True, Panic(publish_not_ready=True), id="says that it is ready"),
+        pytest.param(5, False, Panic(publish_not_ready=True), id="has had its time"),
+    ],
+)
+def test_a_router_that_has_just_been_started_is_not_sent_to(seconds: int, is_ready: bool, expected: Panic) -> None:
+    since = f"{NOW - timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%SZ}"
+    router = objects.running(names.ROUTER_CONTAINER, since=since) | {"ready": is_ready}
+    started = parsed.pod(objects.pod(TEMPLATE, router, objects.running("a"), objects.waiting("b", "CrashLoopBackOff")))
+    assert decided(ANY, started) == expected
+    found = decided(TWO, pod(crashes=3, seconds=1), started)
+    assert found.publish_not_ready is expected.publish_not_ready
+    assert found.look_again == (expected.look_again or NOW - timedelta(seconds=1) + 3 * HOLD)
+
+
 def test_what_the_kubelet_has_not_told_yet_is_no_reason() -> None:
     silent = parsed.pod({**objects.pod(TEMPLATE), "status": {}})
     assert silent.containers == {}

@@ -1,5 +1,5 @@
 import dataclasses
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -250,6 +250,31 @@ def test_a_router_without_image_is_named_itself() -> None:
     states = (waiting("mce-router", "ErrImagePull", "denied"), waiting("solo", "PodInitializing"))
     found = statuses.status(situation(states, deployment=STARTING), NOW)
     assert found.failure_reason.startswith(f"router: ImagePull: image {objects.ROUTER_IMAGE} cannot be pulled: denied")
+
+
+@pytest.mark.parametrize(
+    ("router", "reason"),
+    [
+        pytest.param(waiting("mce-router", *BACK_OFF, lastState={"terminated": ended(2)}), "Exit", id="it is down"),
+        pytest.param({"ready": False, "seconds": 3}, "Exit", id="it runs again and may end again"),
+        pytest.param({"ready": True, "seconds": 3}, "Starting", id="it is up again"),
+        pytest.param({"ready": False, "seconds": 5}, "Starting", id="it runs again for a while"),
+    ],
+)
+def test_what_ended_a_router_does_not_flicker_away_when_it_is_started_again(
+    router: dict[str, Any], reason: str
+) -> None:
+    if "seconds" in router:
+        since = f"{NOW - timedelta(seconds=router['seconds']):%Y-%m-%dT%H:%M:%SZ}"
+        past = {"terminated": ended(2)}
+        router = running("mce-router", since=since, restartCount=1, lastState=past) | {"ready": router["ready"]}
+    since = f"{NOW:%Y-%m-%dT%H:%M:%SZ}"
+    case = situation((router, running("solo", since=since, up=False)), deployment=STARTING)
+    found = statuses.status(case, NOW)
+    assert found.reason == reason
+    assert found.failure_reason.startswith("router: Exit: ") is (reason == "Exit")
+    if reason == "Exit" and "running" in router["state"]:
+        assert statuses.look_again(case, NOW) == 2
 
 
 def test_the_worst_of_all_pods_and_containers_explains_the_endpoint() -> None:
