@@ -194,7 +194,7 @@ class _Operator:
 
     async def _fill(self) -> None:
         before = tuple(self._cache.endpoints())
-        await sync.fill(self._api, self._cache, self._scope)
+        await sync.fill(self._api, self._cache, self._scope, self._watches.listed)
         self._filled.set()
         self._want_all()
         for key in before:  # some may be gone

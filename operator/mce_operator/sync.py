@@ -7,6 +7,7 @@ object deleted while a watch was down.
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, NoReturn
@@ -35,19 +36,21 @@ class Scope:
     """A label selector for endpoints; empty: all. What belongs to others is cached, and never looked at."""
 
 
-async def fill(api: KubeApi, cache: Cache, scope: Scope) -> None:
-    """Lists everything that is watched.
+async def fill(
+    api: KubeApi, cache: Cache, scope: Scope, listed: Callable[[Watch, str], None] = lambda _, __: None
+) -> None:
+    """Lists everything that is watched, and tells `listed` the resourceVersion of each list.
 
     Raises:
         ApiError: if a list fails.
     """
     for namespace in scope.namespaces or (None,):
         for kind in WATCHED_KINDS:
-            await fill_kind(api, cache, scope, kind, namespace)
+            listed(Watch(kind, namespace), await fill_kind(api, cache, scope, kind, namespace))
 
 
-async def fill_kind(api: KubeApi, cache: Cache, scope: Scope, kind: str, namespace: str | None) -> None:
-    """Lists one kind in one namespace, or in all.
+async def fill_kind(api: KubeApi, cache: Cache, scope: Scope, kind: str, namespace: str | None) -> str:
+    """Lists one kind in one namespace, or in all; returns the resourceVersion of the list.
 
     Raises:
         ApiError: if the list fails.
@@ -55,6 +58,7 @@ async def fill_kind(api: KubeApi, cache: Cache, scope: Scope, kind: str, namespa
     selector = scope.selector if kind == names.KIND else SELECTOR
     listing = await api.list(kind, namespace, selector, partial(trimmed, kind))
     cache.replace(kind, namespace, listing.items, listing.resource_version)
+    return listing.resource_version
 
 
 async def fill_gaps(api: KubeApi, cache: Cache, queue: WorkQueue, scope: Scope, gaps: asyncio.Queue[Watch]) -> NoReturn:

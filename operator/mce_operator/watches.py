@@ -6,6 +6,8 @@ What kopf 1.45 leaves open is closed here, at the one place where every watch re
   that has gone silent without a reset is replaced soon, and a watch that nobody asks for any more is known to be deaf.
 - kopf gives up at an error that it does not expect (HTTP 404 or 410 on a watch, an error event in a stream). It is
   started anew, in this process: a container that restarts too often is held back for minutes.
+- What has just been listed is not streamed once more: a first watch continues from that list. Streaming it costs kopf
+  more than 1 ms for each object, 15 s with 1,000 endpoints.
 - Objects deleted while a watch could not be continued are in no event. Whenever a watch starts from a whole list, its
   kind is listed once more, which shows what is gone.
 - A token is good for one request. kopf would take it once, and end when the server refuses it twice.
@@ -39,6 +41,8 @@ _LEAST_SECONDS: Final = 1
 _RESTART_SECONDS: Final = (1, 2, 4, 8)
 """Pauses before kopf is started anew, after failures in a row."""
 _CHECK_SECONDS: Final = 5
+_FROM_LIST: Final = frozenset({"sendInitialEvents", "resourceVersionMatch"})
+"""How kopf asks for a watch that begins with a list."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -64,6 +68,8 @@ class Watches:
     monotonic: Callable[[], float]
     relisted: Callable[[Watch], None]
     """Told when a watch begins from a whole list: what was deleted just before is in no event."""
+    _listed: dict[Watch, str] = field(default_factory=dict)
+    """The resourceVersion of a list from which its next watch continues."""
     _asked: dict[Watch, float] = field(default_factory=dict)
     _since: float | None = None
     """Since when kopf is up; None: it is not."""
@@ -76,6 +82,15 @@ class Watches:
     def stop(self) -> None:
         """Kopf is down: no watch is expected."""
         self._since = None
+        self._listed.clear()
+
+    def listed(self, watch: Watch, resource_version: str) -> None:
+        """What it is about has been listed, as of that version."""
+        self._listed[watch] = resource_version
+
+    def begin(self, watch: Watch) -> str:
+        """It begins: the version of the list to continue from, once; empty: it has to start from one of its own."""
+        return self._listed.pop(watch, "")
 
     def at(self, path: str) -> Watch | None:
         """The watch on a collection's URL path; None if the operator does not serve it."""
@@ -140,9 +155,13 @@ def session(
         if watch is None:
             return await handler(request)
         await asyncio.sleep(watches.ask(watch))
+        from_list = request.url.query.keys() >= _FROM_LIST
+        if from_list and (version := watches.begin(watch)):
+            request.url = request.url.without_query_params(*_FROM_LIST).update_query(resourceVersion=version)
+            from_list = False
         response = await handler(request)
         if response.status == HTTPStatus.OK:
-            watches.open(watch, from_list="sendInitialEvents" in request.url.query)
+            watches.open(watch, from_list=from_list)
         return response
 
     return aiohttp.ClientSession(

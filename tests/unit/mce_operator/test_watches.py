@@ -66,6 +66,21 @@ def test_a_watch_that_starts_from_a_list_is_reported_and_one_that_is_continued_i
     assert heard.relisted == [pod]
 
 
+def test_a_watch_continues_from_the_list_that_was_just_read_and_only_once() -> None:
+    heard = Heard("a")
+    pod = Watch("Pod", "a")
+    heard.watches.listed(pod, "42")
+    heard.watches.start()
+    assert [heard.watches.begin(pod), heard.watches.begin(pod), heard.watches.begin(Watch("Service", "a"))] == [
+        "42",
+        "",
+        "",
+    ]
+    heard.watches.listed(pod, "43")
+    heard.watches.stop()
+    assert heard.watches.begin(pod) == ""
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watches, "_RESTART_SECONDS", (0.01,))
