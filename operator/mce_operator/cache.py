@@ -133,17 +133,22 @@ class Cache:
             if not siblings:
                 self._pods.pop(endpoint, None)
 
-    def replace(self, kind: str, namespace: str | None, items: Iterable[Object], resource_version: str) -> None:
-        """Takes in a whole list of `trimmed` objects: what is not in it and not newer than it is gone."""
-        seen = set()
+    def replace(self, kind: str, namespace: str | None, items: Iterable[Object], resource_version: str) -> set[Key]:
+        """Takes in a whole list of `trimmed` objects: what is not in it and not newer than it is gone.
+
+        Returns the endpoints for which that is news.
+        """
+        seen, touched = set(), set()
         for item in items:
             seen.add(_key(item))
             if self._is_news(kind, item):
-                self._keep(kind, item)
+                touched.add(self._keep(kind, item))
         horizon = _number(resource_version)
         for key, known in tuple(self._objects[kind].items()):
             if key not in seen and namespace in (None, key.namespace) and _version(known) <= horizon:
+                touched.add(endpoint_of(kind, known))
                 self.drop(kind, key)
+        return touched
 
 
 def endpoint_of(kind: str, raw: Object) -> Key:

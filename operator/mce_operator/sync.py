@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 from mce_api import names
 from mce_kit.kube import ApiError, KubeApi
 from mce_operator.cache import SELECTOR, WATCHED_KINDS, Cache, trimmed
+from mce_operator.key import Key
 from mce_operator.queue import WorkQueue
 from mce_operator.watches import Watch
 
@@ -46,34 +47,44 @@ async def fill(
     """
     for namespace in scope.namespaces or (None,):
         for kind in WATCHED_KINDS:
-            listed(Watch(kind, namespace), await fill_kind(api, cache, scope, kind, namespace))
+            watch = Watch(kind, namespace)
+            listed(watch, (await fill_kind(api, cache, scope, watch)).resource_version)
 
 
-async def fill_kind(api: KubeApi, cache: Cache, scope: Scope, kind: str, namespace: str | None) -> str:
-    """Lists one kind in one namespace, or in all; returns the resourceVersion of the list.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """What came of a list."""
+
+    resource_version: str
+    endpoints: set[Key]
+    """For which it had news."""
+
+
+async def fill_kind(api: KubeApi, cache: Cache, scope: Scope, watch: Watch) -> Filled:
+    """Lists what a watch is about.
 
     Raises:
         ApiError: if the list fails.
     """
+    kind, namespace = watch.kind, watch.namespace
     selector = scope.selector if kind == names.KIND else SELECTOR
     listing = await api.list(kind, namespace, selector, partial(trimmed, kind))
-    cache.replace(kind, namespace, listing.items, listing.resource_version)
-    return listing.resource_version
+    version = listing.resource_version
+    return Filled(resource_version=version, endpoints=cache.replace(kind, namespace, listing.items, version))
 
 
 async def fill_gaps(api: KubeApi, cache: Cache, queue: WorkQueue, scope: Scope, gaps: asyncio.Queue[Watch]) -> NoReturn:
-    """Lists again what a watch could not continue, and has every endpoint looked at: one of them may be gone."""
+    """Lists again what a watch could not continue, and has those endpoints looked at for which that is news."""
     while True:
         gap = await gaps.get()
-        before = set(cache.endpoints())
         try:
-            await fill_kind(api, cache, scope, gap.kind, gap.namespace)
+            filled = await fill_kind(api, cache, scope, gap)
         except ApiError as error:
             _log.warning("list failed, trying again", extra={"watch": str(gap), "error": str(error)})
             await asyncio.sleep(_GAP_SECONDS)
             gaps.put_nowait(gap)
             continue
-        for key in before | set(cache.endpoints()):
+        for key in filled.endpoints:
             queue.add(key)
 
 

@@ -41,6 +41,8 @@ _LEAST_SECONDS: Final = 1
 _RESTART_SECONDS: Final = (1, 2, 4, 8)
 """Pauses before kopf is started anew, after failures in a row."""
 _CHECK_SECONDS: Final = 5
+_WHOLE_STREAM_SECONDS: Final = 10
+"""A stream that lasted so long has ended as it should."""
 _FROM_LIST: Final = frozenset({"sendInitialEvents", "resourceVersionMatch"})
 """How kopf asks for a watch that begins with a list."""
 
@@ -70,6 +72,8 @@ class Watches:
     """Told when a watch begins from a whole list: what was deleted just before is in no event."""
     _listed: dict[Watch, str] = field(default_factory=dict)
     """The resourceVersion of a list from which its next watch continues."""
+    _begun: dict[Watch, float] = field(default_factory=dict)
+    """When it last did."""
     _asked: dict[Watch, float] = field(default_factory=dict)
     _since: float | None = None
     """Since when kopf is up; None: it is not."""
@@ -83,14 +87,23 @@ class Watches:
         """Kopf is down: no watch is expected."""
         self._since = None
         self._listed.clear()
+        self._begun.clear()
 
     def listed(self, watch: Watch, resource_version: str) -> None:
         """What it is about has been listed, as of that version."""
         self._listed[watch] = resource_version
 
     def begin(self, watch: Watch) -> str:
-        """It begins: the version of the list to continue from, once; empty: it has to start from one of its own."""
-        return self._listed.pop(watch, "")
+        """It begins: the version of the list to continue from; empty: it has to start from a list of its own.
+
+        A stream in which nothing happened leaves kopf without a version, and it begins again (the server's bookmarks
+        are too rare). One that ended early was refused, or broke off: the version may be too old.
+        """
+        now = self.monotonic()
+        if now - self._begun.get(watch, float("-inf")) < _WHOLE_STREAM_SECONDS:
+            self._listed.pop(watch, None)
+        self._begun[watch] = now
+        return self._listed.get(watch, "")
 
     def at(self, path: str) -> Watch | None:
         """The watch on a collection's URL path; None if the operator does not serve it."""

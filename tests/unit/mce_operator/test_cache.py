@@ -101,6 +101,16 @@ def test_a_list_drops_what_is_not_in_it_and_keeps_what_is_newer_than_it() -> Non
     assert version(cache) is None
 
 
+def test_a_list_tells_for_which_endpoints_it_had_news() -> None:
+    cache = Cache()
+    old, new = (objects.pod("hash", objects.running("a"), name=name) for name in ("old", "new"))
+    assert cache.replace("Pod", None, [old], "10") == {MNIST}
+    assert cache.replace("Pod", None, [old], "11") == set()
+    elsewhere = {**new["metadata"], "labels": names.endpoint_labels("other")}
+    assert cache.replace("Pod", None, [{**new, "metadata": elsewhere}], "12") == {MNIST, Key("team-a", "other")}
+    assert cache.replace("Pod", "team-b", [], "13") == set()
+
+
 def test_pods_are_found_by_their_endpoint_and_leave_nothing_behind() -> None:
     cache = Cache()
     pod = objects.pod("hash", objects.running("a"))

@@ -66,17 +66,21 @@ def test_a_watch_that_starts_from_a_list_is_reported_and_one_that_is_continued_i
     assert heard.relisted == [pod]
 
 
-def test_a_watch_continues_from_the_list_that_was_just_read_and_only_once() -> None:
+def test_a_watch_continues_from_the_list_that_was_just_read_unless_that_ends_early() -> None:
     heard = Heard("a")
     pod = Watch("Pod", "a")
     heard.watches.listed(pod, "42")
     heard.watches.start()
-    assert [heard.watches.begin(pod), heard.watches.begin(pod), heard.watches.begin(Watch("Service", "a"))] == [
-        "42",
-        "",
-        "",
-    ]
+    assert heard.watches.begin(Watch("Service", "a")) == ""
+    begun = []
+    for heard.now in (0, 15, 30, 31, 46, 61):  # the one of 30 ended after a second
+        begun.append(heard.watches.begin(pod))
+    assert begun == ["42", "42", "42", "", "", ""]
     heard.watches.listed(pod, "43")
+    assert heard.watches.begin(pod) == ""
+    heard.now = 100
+    heard.watches.listed(pod, "44")
+    assert heard.watches.begin(pod) == "44"
     heard.watches.stop()
     assert heard.watches.begin(pod) == ""
 
