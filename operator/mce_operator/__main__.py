@@ -152,6 +152,7 @@ class _Operator:
         if not is_leading:
             self._queue.pause()
             return
+        self._reconciler.take_over()
         self._queue.resume()
         self._want_all()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from mce_api import validation
+from mce_api import names, validation
 from mce_api.endpoint import MultiContainerEndpoint
 from mce_api.status import Status
 from mce_kit.kube import ApiError, KubeApi
@@ -78,6 +78,12 @@ class Reconciler:
         """When each status was last written. A new process does not know, and writes the first news at once."""
         self._looked: dict[Key, datetime] = {}
         """When each status was last made. Of two children that are fought over, one may be refused in every pass."""
+        self._sure: set[Key] = set()
+        """Endpoints whose spec is not older than what another operator may have acted upon."""
+
+    def take_over(self) -> None:
+        """Another operator may have written until now."""
+        self._sure.clear()
 
     async def reconcile(self, key: Key) -> Outcome:
         """Brings one endpoint closer to what its spec says, and its status to what is.
@@ -91,6 +97,7 @@ class Reconciler:
             self._healing.forget(key)
             self._said.pop(key, None)
             self._looked.pop(key, None)
+            self._sure.discard(key)
             return DONE
         if observed.is_deleting:
             later = await self._publish(observed, statuses.deleting(observed, self._utc()))
@@ -107,11 +114,15 @@ class Reconciler:
         if asked := to_ask(endpoint, observed, self._utc()):
             observed = replace(observed, routers=await self._routers.ask(asked))
         if resize.is_under_way(observed):
+            if await self._is_outdated(observed.key):
+                return await self.reconcile(observed.key)
             observed = await self._resized(endpoint, await with_fleet(self._api, observed))
         decisions, plan = self._think(endpoint, observed)
         if created := plans.creations(plan, observed):
             observed = await with_strangers(self._api, self._cache, observed, created)
             decisions, plan = self._think(endpoint, observed)
+        if plan.applies and observed.rollout is not None and await self._is_outdated(observed.key):
+            return await self.reconcile(observed.key)
         treatment = self._healing.admit(plan, observed)
         failures = await self._writer.carry_out(treatment.plan, observed)
         await self._healing.report(treatment, observed, failures)
@@ -149,6 +160,24 @@ class Reconciler:
         if any(failure.is_outage for failure in failures):
             look_again = _sooner(look_again, OUTAGE_SECONDS)
         return Outcome(is_settled=hopeless or is_settled, look_again_seconds=look_again)
+
+    async def _is_outdated(self, key: Key) -> bool:
+        """Whether an endpoint has changed, though no watch has told us yet; asked once for each after a takeover.
+
+        The predecessor may have been told, and be a step ahead: to write what was wanted before would undo that step,
+        and roll pods out that nobody wants.
+        """
+        if key in self._sure:
+            return False
+        try:
+            fresh = await self._api.get(names.KIND, key.namespace, key.name)
+        except ApiError as error:
+            if not error.is_not_found:
+                raise
+            self._cache.drop(names.KIND, key)
+            return True
+        self._sure.add(key)
+        return self._cache.put(names.KIND, fresh) is not None
 
     def _has_just_looked(self, key: Key) -> bool:
         last = self._looked.get(key)

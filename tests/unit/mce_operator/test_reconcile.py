@@ -16,7 +16,7 @@ from mce_operator.cache import Cache
 from mce_operator.events import Recorder
 from mce_operator.key import Key
 from mce_operator.metrics import Metrics
-from mce_operator.reconcile import Outcome, Reconciler
+from mce_operator.reconcile import DONE, Outcome, Reconciler
 from mce_operator.sync import Scope
 from mce_operator.throttle import Bucket, Throttle
 from unit.mce_operator import objects
@@ -97,6 +97,28 @@ async def test_a_restart_writes_nothing(cluster: Cluster) -> None:
     cluster.writes()
     await cluster.start()
     await cluster.reconciler.reconcile(KEY)
+    assert cluster.writes() == []
+
+
+async def test_a_successor_whose_watch_lags_does_not_undo_what_its_predecessor_did(cluster: Cluster) -> None:
+    await cluster.run()
+    await cluster.start()  # the successor has its caches from before the change
+    successor, cache = cluster.reconciler, cluster.cache
+    update(cluster, "new:1")
+    await cluster.start()
+    await cluster.run()
+    cluster.writes()
+    cache.put("Deployment", cluster.api.objects["Deployment", *KEY])
+    successor.take_over()
+    await successor.reconcile(KEY)
+    assert cluster.writes() == []
+    assert "new:1" in str(cluster.api.objects["Deployment", *KEY]["spec"]["template"])
+    lagging = cache.get(names.KIND, KEY)
+    del cluster.api.objects[names.KIND, *KEY]
+    cache.put("Deployment", cluster.api.store({**cluster.api.objects["Deployment", *KEY], "spec": {}}))
+    successor.take_over()
+    assert lagging is not None
+    assert await successor.reconcile(KEY) == DONE
     assert cluster.writes() == []
 
 
