@@ -40,6 +40,11 @@ class Plan:
     taken: tuple[Child, ...] = ()
     """Objects that are somebody else's; while there is one, nothing is written."""
 
+    @property
+    def has_writes(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.applies or self.cuts or self.orphans or self.superfluous)
+
     def without(self, kinds: AbstractSet[str]) -> "Plan":
         """The plan that leaves objects of these kinds as they are."""
         applies = tuple(built for built in self.applies if built["kind"] not in kinds)

@@ -1,7 +1,7 @@
 """One pass over one endpoint, top to bottom: observe, plan, apply, status. The same for every occasion."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -24,7 +24,7 @@ from mce_operator.metrics import Metrics
 from mce_operator.observe import observe, with_fleet, with_strangers
 from mce_operator.observed import Observed, Scaling
 from mce_operator.patience import PAUSE_SECONDS
-from mce_operator.plan import Plan
+from mce_operator.plan import Failure, Plan
 from mce_operator.resources.router import Setup
 from mce_operator.routers import Routers
 from mce_operator.status import Situation
@@ -121,7 +121,7 @@ class Reconciler:
         if created := plans.creations(plan, observed):
             observed = await with_strangers(self._api, self._cache, observed, created)
             decisions, plan = self._think(endpoint, observed)
-        if plan.applies and observed.rollout is not None and await self._is_outdated(observed.key):
+        if plan.has_writes and observed.children and await self._is_outdated(observed.key):
             return await self.reconcile(observed.key)
         treatment = self._healing.admit(plan, observed)
         failures = await self._writer.carry_out(treatment.plan, observed)
@@ -135,6 +135,14 @@ class Reconciler:
             if now_there and (now_there.uid, now_there.generation) == (observed.uid, observed.generation):
                 observed = replace(now_there, routers=observed.routers, scaling=observed.scaling)
                 decisions, plan = self._think(endpoint, observed)
+        later = await self._conclude(observed, decisions, plan, failures)
+        hopeless = any(failure.is_terminating for failure in failures)
+        return Outcome(is_settled=hopeless or is_settled, look_again_seconds=later)
+
+    async def _conclude(
+        self, observed: Observed, decisions: Decisions, plan: Plan, failures: Sequence[Failure]
+    ) -> float | None:
+        """Tells how it went; returns the seconds after which there may be something else to tell or to do."""
         now = self._looked[observed.key] = self._utc()
         revision = decisions.revision
         situation = Situation(
@@ -155,11 +163,8 @@ class Reconciler:
         later = await self._publish(observed, statuses.status(situation, now))
         for failure in failures:
             _log.warning("write refused", extra={"endpoint": "/".join(observed.key), "failure": failure.message})
-        hopeless = any(failure.is_terminating for failure in failures)
-        look_again = _sooner(statuses.look_again(situation, now), later)
-        if any(failure.is_outage for failure in failures):
-            look_again = _sooner(look_again, OUTAGE_SECONDS)
-        return Outcome(is_settled=hopeless or is_settled, look_again_seconds=look_again)
+        is_outage = any(failure.is_outage for failure in failures)
+        return _sooner(_sooner(statuses.look_again(situation, now), later), OUTAGE_SECONDS if is_outage else None)
 
     async def _is_outdated(self, key: Key) -> bool:
         """Whether an endpoint has changed, though no watch has told us yet; asked once for each after a takeover.

@@ -122,6 +122,23 @@ async def test_a_successor_whose_watch_lags_does_not_undo_what_its_predecessor_d
     assert cluster.writes() == []
 
 
+async def test_a_successor_that_has_not_heard_of_a_new_endpoint_of_that_name_leaves_its_children(
+    cluster: Cluster,
+) -> None:
+    await cluster.run()
+    await cluster.start()
+    successor, cache = cluster.reconciler, cluster.cache
+    cluster.edit(names.KIND, lambda live: live["metadata"].update(uid="reborn"))
+    await cluster.start()
+    for _ in range(2):
+        await cluster.run()
+    for kind in KINDS:
+        cache.put(kind, cluster.api.objects[kind, *KEY])
+    cluster.writes()
+    await successor.reconcile(KEY)
+    assert [write for write in cluster.writes() if write[1] != names.KIND] == []
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_deleted_child_is_made_again(cluster: Cluster, kind: str) -> None:
     await cluster.run()
