@@ -74,15 +74,13 @@ def plan(wanted: Sequence[K8sObject], observed: Observed) -> Plan:
         for child in observed.children.values()
         if child.kind not in kinds and _is_own(child, observed.uid) and not child.is_deleting
     )
-    deployment = next(built for built in wanted if built["kind"] == "Deployment")
+    differing = {built["kind"] for built in wanted if _differs(built, observed.children.get(built["kind"]))}
     live = observed.children.get("Deployment")
-    applied = live is not None and live not in orphans and not _differs(deployment, live) and not live.is_deleting
+    applied = live is not None and live not in orphans and "Deployment" not in differing and not live.is_deleting
     if taken:
         return Plan(is_applied=applied, taken=taken)
     gone = {child.kind for child in orphans}
-    applies = tuple(
-        built for built in wanted if built["kind"] not in gone and _differs(built, observed.children.get(built["kind"]))
-    )
+    applies = tuple(built for built in wanted if built["kind"] in differing - gone)
     cuts = tuple(cut for built in wanted if built["kind"] not in gone if (cut := _cut(built, observed)))
     return Plan(is_applied=applied, applies=applies, cuts=cuts, orphans=orphans, superfluous=superfluous)
 
