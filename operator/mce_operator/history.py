@@ -48,6 +48,8 @@ class History:
     """If there is one, the present template is that of the last good revision."""
     is_open: bool = False
     """Whether the canary of the present template has baked, so that all others may follow."""
+    is_untried: bool = False
+    """Whether the present template came while there were to be no pods, and none of it has served since."""
 
     def annotations(self) -> dict[str, str]:
         """As a Deployment carries it."""
@@ -57,6 +59,7 @@ class History:
             names.LAST_GOOD_ANNOTATION: self.good,
             names.REJECTED_ANNOTATION: _dumped(self.rejection) if self.rejection else "",
             names.OPEN_ANNOTATION: "true" if self.is_open else "",
+            names.UNTRIED_ANNOTATION: "true" if self.is_untried else "",
         }
         return {name: text for name, text in texts.items() if text}
 
@@ -67,6 +70,7 @@ _NAMES: Final = (
     names.LAST_GOOD_ANNOTATION,
     names.REJECTED_ANNOTATION,
     names.OPEN_ANNOTATION,
+    names.UNTRIED_ANNOTATION,
 )
 
 
@@ -83,6 +87,7 @@ def of(observed: Observed) -> History | None:
         good=good if len(good) <= record.LONGEST else "",
         rejection=_parsed(texts.get(names.REJECTED_ANNOTATION, "")),
         is_open=texts.get(names.OPEN_ANNOTATION) == "true",
+        is_untried=texts.get(names.UNTRIED_ANNOTATION) == "true",
     )
 
 

@@ -1,12 +1,12 @@
 """Which generation the pods run, and why. Pure: from what is wanted and what is observed to one `Revision`."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from mce_api import names
-from mce_api.endpoint import MultiContainerEndpoint
-from mce_api.status import RolloutStatus, Why
+from mce_api.endpoint import MultiContainerEndpoint, Spec
+from mce_api.status import ConditionType, RolloutStatus, Why
 from mce_operator import guard, pace, record, symptoms
 from mce_operator import history as histories
 from mce_operator.history import LONGEST_MESSAGE, History, Rejection
@@ -37,6 +37,8 @@ class Revision:
     """Why a failed generation stays; empty: it has not failed, or there is a way back."""
     note: str = ""
     """What somebody should know before it fails."""
+    is_overdue: bool = False
+    """Whether its pods have had their time and are not up, though Kubernetes has no deadline for them."""
     look_again: datetime | None = None
     """When to decide anew though nothing happens."""
 
@@ -137,18 +139,50 @@ def _forward(
         record=record.dump(newest.endpoint, newest.setup),
         good=good,
         is_open=terms.is_open,
+        is_untried=_is_untried(newest, past, observed),
     )
     watched = guard.watched(spec, past, observed)
     bakes = terms.bake_seconds > 0 and _is_under_way(observed)
     ends = pace.baking(spec, observed.pods_of(newest.hash), now) if bakes else ()
+    until = _untried_until(newest, past, observed)
     return Revision(
         endpoint=newest.endpoint,
         setup=newest.setup,
         deployment=deployment(newest.endpoint, newest.template, terms, kept.annotations()),
         no_way_back=no_way_back,
         note="" if kept.record else f"no way back to it: its record is longer than {record.LONGEST} characters",
-        look_again=min((*ends, *([now + guard.PAUSE] if watched else [])), default=None),
+        is_overdue=until is not None and now >= until,
+        look_again=min(
+            (*ends, *([now + guard.PAUSE] if watched else []), *([until] if until and until > now else [])),
+            default=None,
+        ),
     )
+
+
+def _is_untried(newest: _Build, past: History | None, observed: Observed) -> bool:
+    is_new = past is None or past.template != newest.hash
+    if replicas(newest.endpoint.spec) == 0:
+        return is_new or (past is not None and past.is_untried)
+    return past is not None and not is_new and past.is_untried and not _has_run(past, observed)
+
+
+def _untried_until(newest: _Build, past: History | None, observed: Observed) -> datetime | None:
+    """When a revision that came while there were no pods has failed, if none of it serves by then.
+
+    Its pods are no rollout for Kubernetes, which has no deadline for them. They get the same budget, from when the
+    status began to say that something is under way.
+    """
+    if past is None or replicas(newest.endpoint.spec) == 0 or not _is_untried(newest, past, observed):
+        return None
+    conditions = {one.type: one for one in observed.told.conditions}
+    moving = conditions.get(ConditionType.RECONCILING)
+    if moving is None or moving.status != "True":
+        return None
+    return datetime.fromisoformat(moving.last_transition_time) + timedelta(seconds=_budget(newest.endpoint.spec))
+
+
+def _budget(spec: Spec) -> int:
+    return budget_seconds(spec) + spec.rollout.bake_seconds
 
 
 def _is_under_way(observed: Observed) -> bool:
@@ -195,7 +229,8 @@ def _failure(newest: _Build, past: History, observed: Observed, now: datetime) -
     spec = newest.endpoint.spec
     if past.template != newest.hash or replicas(spec) == 0:
         return None
-    if is_late(observed, newest.hash):
+    until = _untried_until(newest, past, observed)
+    if is_late(observed, newest.hash) or (until is not None and now >= until):
         why, message = _cause(newest, observed, now)
     elif message := guard.failing(spec, guard.watched(spec, past, observed), observed):
         why = Why.ERROR_RATE
@@ -208,5 +243,4 @@ def _cause(newest: _Build, observed: Observed, now: datetime) -> tuple[Why, str]
     found = verdict(newest.endpoint, observed, newest.hash, newest.setup.image, now)
     if found.cause.why in symptoms.FAILURES:
         return found.cause.why, f"{found.subject}: {found.cause.why}: {found.cause.message}"
-    seconds = budget_seconds(newest.endpoint.spec) + newest.endpoint.spec.rollout.bake_seconds
-    return Why.DEADLINE, f"its rollout made no progress for {seconds} s"
+    return Why.DEADLINE, f"its rollout made no progress for {_budget(newest.endpoint.spec)} s"

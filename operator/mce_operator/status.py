@@ -220,7 +220,8 @@ def _finding(situation: Situation) -> Finding:
         return _out_of_service(situation, observed.rollout)
     if _is_complete(observed.rollout, spec):
         return _complete(situation, observed.rollout)
-    if rollouts.is_late(observed, situation.decisions.revision.template):
+    revision = situation.decisions.revision
+    if revision.is_overdue or rollouts.is_late(observed, revision.template):
         return _too_late(situation, observed.rollout)
     if observed.rollout.replicas <= observed.rollout.updated and _was_in_service(observed):
         return _impaired(situation, observed.rollout)

@@ -35,14 +35,13 @@ print(json.dumps(seen))
 
 
 def endpoint(name: str, version: str, image: str = "", replicas: int = 1, **more: Any) -> dict[str, Any]:
-    """An endpoint of one container that answers with its version; `env` and `rollout` are the rest."""
-    env = {"MODEL_NAME": version, **more.get("env", {})}
+    """An endpoint of one container that answers with its version; `env` and `rollout` are added to what it has."""
+    env = {"MODEL_NAME": version, **more.pop("env", {})}
     variables = [{"name": key, "value": value} for key, value in env.items()]
     solo = cases.container("solo", env=variables, startupTimeoutSeconds=60)
     solo["image"] = image or solo["image"]
-    return cases.document(
-        name, containers=[solo], replicas=replicas, rollout={"progressDeadlineSeconds": 90, **more.get("rollout", {})}
-    )
+    rollout = {"progressDeadlineSeconds": 90, **more.pop("rollout", {})}
+    return cases.document(name, containers=[solo], replicas=replicas, rollout=rollout, **more)
 
 
 def restarts(namespace: Namespace, name: str, version: str) -> dict[str, int]:
@@ -160,6 +159,28 @@ def test_a_rollback_survives_a_restart_of_the_operator_at_any_time(
     assert restarts(namespace, "away", "v1") == before
     assert restarts(namespace, "away", "v2") == {}
     namespace.kubectl("delete", "mcep", "away")
+
+
+def test_a_generation_that_came_while_suspended_goes_back_too_and_is_suspended_again_at_will(
+    namespace: Namespace, figures: list[str]
+) -> None:
+    namespace.apply(endpoint("asleep", "v1"))
+    namespace.wait_in_service("asleep")
+    namespace.apply(endpoint("asleep", "v1", suspend=True))
+    namespace.wait_status("asleep", lambda status: status["state"] == "OutOfService", "OutOfService", 120)
+    namespace.apply(endpoint("asleep", "v2", NO_IMAGE, rollout={"progressDeadlineSeconds": 30}, suspend=True))
+    namespace.wait_status("asleep", lambda status: status["observedGeneration"] == 3, "the new spec is seen")
+    began = time.monotonic()
+    namespace.apply(endpoint("asleep", "v2", NO_IMAGE, rollout={"progressDeadlineSeconds": 30}))
+    namespace.wait_status("asleep", lambda status: status.get("reason") == "RolledBack", "rolled back", 90)
+    seconds = time.monotonic() - began
+    figures.append(f"a bad generation that came while suspended, budget of 30 s: back in service after {seconds:.1f} s")
+    assert list(restarts(namespace, "asleep", "v1").values()) == [0]
+    text = namespace.status("asleep")["failureReason"]
+    assert text.startswith("generation 4 was rejected: container solo: ImagePull"), text
+    namespace.kubectl("patch", "mcep", "asleep", "--type=merge", "-p", '{"spec":{"suspend":true}}')
+    namespace.wait_status("asleep", lambda status: status["state"] == "OutOfService", "OutOfService again", 120)
+    namespace.kubectl("delete", "mcep", "asleep")
 
 
 def test_a_first_generation_that_fails_is_failed_and_can_be_edited_and_deleted(namespace: Namespace) -> None:

@@ -302,6 +302,65 @@ def test_a_suspended_endpoint_is_never_late_and_remembers_what_ran() -> None:
     assert image(case.decide()) == "a:1"
 
 
+def resumed(began: str = "2026-01-01T01:00:00Z") -> Situation:
+    """Version 1 has run; version 2 came while it was suspended, and its pods start since `began`."""
+    case = Situation()
+    case.settle()
+    case.want(1, suspend=True)
+    case.apply()
+    case.progress(SETTLED, replicas=0, updated=0, available=0)
+    case.want(2, suspend=True)
+    assert "untried" in annotations(case.apply())
+    case.progress(SETTLED, replicas=0, updated=0, available=0)
+    case.want(2)
+    moving = {"type": "Reconciling", "status": "True", "reason": "RollingOut", "message": ""}
+    case.document["status"] = {"conditions": [{**moving, "lastTransitionTime": began, "observedGeneration": 4}]}
+    case.apply()
+    case.progress(SETTLED, available=0)
+    return case
+
+
+def test_pods_that_start_after_a_suspension_have_a_deadline_though_kubernetes_has_none() -> None:
+    case = resumed()
+    chosen = case.apply()
+    assert (image(chosen), chosen.rejection, chosen.is_overdue) == ("a:2", None, False)
+    budget = timedelta(seconds=chosen.deployment["spec"]["progressDeadlineSeconds"])
+    assert chosen.look_again == NOW + budget
+    case.now += budget
+    chosen = case.apply()
+    assert (image(chosen), chosen.rejection is not None) == ("a:1", True)
+    case.progress(SETTLED)
+    assert stands(case)
+
+
+def test_what_has_served_after_a_suspension_is_late_no_more() -> None:
+    case = resumed()
+    case.progress(SETTLED)
+    chosen = case.apply()
+    assert ("untried" in annotations(chosen), chosen.look_again) == (False, None)
+    case.progress(SETTLED, available=0)
+    case.now += timedelta(days=1)
+    chosen = case.apply()
+    assert (image(chosen), chosen.rejection, chosen.is_overdue) == ("a:2", None, False)
+
+
+def test_a_first_generation_that_was_suspended_from_the_start_can_fail() -> None:
+    case = Situation(suspend=True)
+    case.apply()
+    case.progress(SETTLED, replicas=0, updated=0, available=0)
+    case.want(1)
+    moving = {"type": "Reconciling", "status": "True", "reason": "RollingOut", "message": ""}
+    case.document["status"] = {
+        "conditions": [{**moving, "lastTransitionTime": "2026-01-01T01:00:00Z", "observedGeneration": 2}]
+    }
+    case.apply()
+    case.progress(SETTLED, available=0)
+    case.now += timedelta(hours=1)
+    chosen = case.apply()
+    assert (image(chosen), chosen.is_overdue) == ("a:1", True)
+    assert chosen.no_way_back == "no good generation is recorded to go back to"
+
+
 def test_a_bad_router_image_is_gone_back_from_as_a_bad_container_is() -> None:
     case = Situation()
     case.settle()

@@ -246,6 +246,17 @@ def test_a_container_that_serves_again_has_no_symptom_and_keeps_its_exit_code() 
     assert (line.reason, line.message, line.restarts, line.last_exit_code) == ("", "", 3, 7)
 
 
+def test_pods_that_kubernetes_has_no_deadline_for_fail_all_the_same_when_they_are_overdue() -> None:
+    case = situation((waiting("solo", "ErrImagePull", "denied"),), deployment=STARTING)
+    assert summary(statuses.status(case, NOW))[:2] == ("Creating", "ImagePull")
+    revision = dataclasses.replace(case.decisions.revision, is_overdue=True, no_way_back="nothing to go back to")
+    late = dataclasses.replace(case, decisions=dataclasses.replace(case.decisions, revision=revision))
+    found = statuses.status(late, NOW)
+    assert summary(found)[:2] == ("Failed", "ImagePull")
+    assert condition(found, "Stalled").reason == "ProgressDeadline"
+    assert found.failure_reason.endswith("; nothing to go back to")
+
+
 def test_a_router_without_image_is_named_itself() -> None:
     states = (waiting("mce-router", "ErrImagePull", "denied"), waiting("solo", "PodInitializing"))
     found = statuses.status(situation(states, deployment=STARTING), NOW)
