@@ -42,6 +42,8 @@ RUN /opt/uv/bin/uv sync --frozen --no-dev --no-editable --extra operator
 
 FROM python AS router
 COPY --from=build-router /venv /venv
+# For the operator, which names a program of this image in a hook.
+ENV PATH=/venv/bin:$PATH
 USER 65532:65532
 ENTRYPOINT ["/venv/bin/python", "-m", "mce_router"]
 

@@ -27,8 +27,8 @@ def stored(document: Mapping[str, Any]) -> MultiContainerEndpoint:
     In an upgrade the definition comes before the operator, and fills its defaults into every endpoint that is read.
 
     Raises:
-        InvalidEndpoint: as `endpoint`, but for unknown fields. Of who may call none is ignored: the rest of a peer that
-            is meant to be narrower would let others in.
+        InvalidEndpoint: as `endpoint`, but for unknown fields. Those of a peer count: what is left of one that is meant
+            to be narrower would let others in.
     """
     found = _endpoint(document, lambda: MultiContainerEndpoint.model_validate(document, extra="ignore"))
     if unknown := tuple(_unknown_of_peers(document)):

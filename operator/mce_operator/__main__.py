@@ -31,7 +31,7 @@ from mce_operator.routers import HttpRouters
 from mce_operator.scaler import Scaler
 from mce_operator.server import Health
 from mce_operator.settings import Settings
-from mce_operator.sync import Scope
+from mce_operator.sync import Filled, Scope
 from mce_operator.throttle import Bucket, Throttle
 from mce_operator.usage import UsageReader
 from mce_operator.watches import Watch, Watches
@@ -194,11 +194,13 @@ class _Operator:
         await asyncio.Event().wait()
 
     async def _fill(self) -> None:
-        before = tuple(self._cache.endpoints())
-        await sync.fill(self._api, self._cache, self._scope, self._watches.listed)
+        await sync.fill(self._api, self._cache, self._scope, self._listed)
         self._filled.set()
         self._want_all()
-        for key in before:  # some may be gone
+
+    def _listed(self, filled: Filled) -> None:
+        self._watches.listed(filled.watch, filled.resource_version)
+        for key in filled.endpoints:  # some may be gone
             self._queue.add(key)
 
     async def _watch(self) -> None:

@@ -142,7 +142,8 @@ class Cache:
         for item in items:
             seen.add(_key(item))
             if self._is_news(kind, item):
-                touched.add(self._keep(kind, item))
+                known = self._objects[kind].get(_key(item))
+                touched |= {self._keep(kind, item), *([endpoint_of(kind, known)] if known else [])}
         horizon = _number(resource_version)
         for key, known in tuple(self._objects[kind].items()):
             if key not in seen and namespace in (None, key.namespace) and _version(known) <= horizon:

@@ -14,7 +14,10 @@ from mce_api.status import Why
 from mce_operator import ownership, record
 from mce_operator.observed import Observed
 
+ASLEEP: Final = "asleep"
+"""In place of the moment from which a template is tried: there are to be no pods yet."""
 _LONGEST_TEMPLATE: Final = 64
+_LONGEST_TIME: Final = 32
 LONGEST_MESSAGE: Final = 700
 """Characters of a rejection's cause: with what is said around it, it fits into failureReason."""
 
@@ -48,8 +51,11 @@ class History:
     """If there is one, the present template is that of the last good revision."""
     is_open: bool = False
     """Whether the canary of the present template has baked, so that all others may follow."""
-    is_untried: bool = False
-    """Whether the present template came while there were to be no pods, and none of it has served since."""
+    untried: str = ""
+    """Not empty: the present template came while there were to be no pods, and none of it has served since.
+
+    It is then the moment since which there are to be some (RFC 3339), or `ASLEEP`.
+    """
 
     def annotations(self) -> dict[str, str]:
         """As a Deployment carries it."""
@@ -59,7 +65,7 @@ class History:
             names.LAST_GOOD_ANNOTATION: self.good,
             names.REJECTED_ANNOTATION: _dumped(self.rejection) if self.rejection else "",
             names.OPEN_ANNOTATION: "true" if self.is_open else "",
-            names.UNTRIED_ANNOTATION: "true" if self.is_untried else "",
+            names.UNTRIED_ANNOTATION: self.untried,
         }
         return {name: text for name, text in texts.items() if text}
 
@@ -87,7 +93,7 @@ def of(observed: Observed) -> History | None:
         good=good if len(good) <= record.LONGEST else "",
         rejection=_parsed(texts.get(names.REJECTED_ANNOTATION, "")),
         is_open=texts.get(names.OPEN_ANNOTATION) == "true",
-        is_untried=texts.get(names.UNTRIED_ANNOTATION) == "true",
+        untried=texts.get(names.UNTRIED_ANNOTATION, "")[:_LONGEST_TIME],
     )
 
 

@@ -5,7 +5,7 @@ Made by `observe`, read by `plan` and `status`.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -17,6 +17,7 @@ from mce_operator.key import Key
 
 Raw = Mapping[str, Any]
 
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 ROUTER_START: Final = timedelta(seconds=5)
 """For which a router that runs and is not ready may not listen yet; later it is the models that are not."""
 
@@ -192,7 +193,7 @@ class Pod:
         router = self.router
         if router is None or router.running_since is None:
             return None
-        return router.running_since if router.is_ready else router.running_since + ROUTER_START
+        return _LONG_AGO if router.is_ready else router.running_since + ROUTER_START
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

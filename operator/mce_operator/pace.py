@@ -28,26 +28,23 @@ class Pace:
     """Whether a canary has baked. Has to be remembered: the pods tell no more when their number has changed."""
 
 
-def forward(
-    spec: Spec, replicas: int, new: Sequence[Pod], old: Sequence[Pod], now: datetime, *, was_open: bool
-) -> Pace:
-    """The pace of a new revision, of which there are the pods `new` by now, and of all others the pods `old`.
+def forward(spec: Spec, replicas: int, new: Sequence[Pod], now: datetime, *, is_free: bool) -> Pace:
+    """The pace of a new revision, of which there are the pods `new` by now.
 
-    `was_open`: what `is_open` of this very revision was before.
+    `is_free`: whether there is no reason to be careful with a canary, since it has baked before, or nothing else runs.
     """
     rollout = spec.rollout
     if rollout.strategy == "Rolling":
         return Pace(surge=rollout.max_surge, unavailable=rollout.max_unavailable, bake_seconds=rollout.bake_seconds)
-    is_open = rollout.strategy == "Canary" and (was_open or _is_open(spec, replicas, new, old, now))
+    is_open = rollout.strategy == "Canary" and (is_free or _has_baked(spec, replicas, new, now))
     surge = _ALL if is_open or rollout.strategy == "AllAtOnce" else f"{rollout.step_percent}%"
     return Pace(surge=surge, unavailable=0, bake_seconds=rollout.bake_seconds, is_open=is_open)
 
 
-def _is_open(spec: Spec, replicas: int, new: Sequence[Pod], old: Sequence[Pod], now: datetime) -> bool:
-    """Whether a canary has baked, or there is nothing to be careful with."""
+def _has_baked(spec: Spec, replicas: int, new: Sequence[Pod], now: datetime) -> bool:
     size = -(-replicas * spec.rollout.step_percent // 100)
     baked = sum(1 for pod in new if (end := bake_end(spec, pod)) is not None and end <= now)
-    return not old or baked >= size
+    return baked >= size
 
 
 def back(spec: Spec) -> Pace:

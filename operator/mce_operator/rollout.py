@@ -6,10 +6,10 @@ from typing import Final
 
 from mce_api import names
 from mce_api.endpoint import MultiContainerEndpoint, Spec
-from mce_api.status import ConditionType, RolloutStatus, Why
+from mce_api.status import RolloutStatus, Why
 from mce_operator import guard, pace, record, symptoms
 from mce_operator import history as histories
-from mce_operator.history import LONGEST_MESSAGE, History, Rejection
+from mce_operator.history import ASLEEP, LONGEST_MESSAGE, History, Rejection
 from mce_operator.observed import Observed
 from mce_operator.pace import Pace
 from mce_operator.resources import pod
@@ -139,12 +139,12 @@ def _forward(
         record=record.dump(newest.endpoint, newest.setup),
         good=good,
         is_open=terms.is_open,
-        is_untried=_is_untried(newest, past, observed),
+        untried=_untried(newest, past, observed, now),
     )
     watched = guard.watched(spec, past, observed)
     bakes = terms.bake_seconds > 0 and _is_under_way(observed)
     ends = pace.baking(spec, observed.pods_of(newest.hash), now) if bakes else ()
-    until = _untried_until(newest, past, observed)
+    until = _untried_until(spec, kept.untried)
     return Revision(
         endpoint=newest.endpoint,
         setup=newest.setup,
@@ -159,26 +159,32 @@ def _forward(
     )
 
 
-def _is_untried(newest: _Build, past: History | None, observed: Observed) -> bool:
+def _untried(newest: _Build, past: History | None, observed: Observed, now: datetime) -> str:
+    """What the Deployment is to remember of whether its template has been tried (`History.untried`)."""
     is_new = past is None or past.template != newest.hash
+    before = "" if is_new or past is None else past.untried
     if replicas(newest.endpoint.spec) == 0:
-        return is_new or (past is not None and past.is_untried)
-    return past is not None and not is_new and past.is_untried and not _has_run(past, observed)
+        return ASLEEP if is_new or before else ""
+    if past is None or not before or _has_run(past, observed):
+        return ""
+    return before if _moment(before) else f"{now:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _untried_until(newest: _Build, past: History | None, observed: Observed) -> datetime | None:
+def _untried_until(spec: Spec, untried: str) -> datetime | None:
     """When a revision that came while there were no pods has failed, if none of it serves by then.
 
-    Its pods are no rollout for Kubernetes, which has no deadline for them. They get the same budget, from when the
-    status began to say that something is under way.
+    Its pods are no rollout for Kubernetes, which has no deadline for them. They get the same budget.
     """
-    if past is None or replicas(newest.endpoint.spec) == 0 or not _is_untried(newest, past, observed):
+    since = _moment(untried)
+    return since + timedelta(seconds=_budget(spec)) if since else None
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
         return None
-    conditions = {one.type: one for one in observed.told.conditions}
-    moving = conditions.get(ConditionType.RECONCILING)
-    if moving is None or moving.status != "True":
-        return None
-    return datetime.fromisoformat(moving.last_transition_time) + timedelta(seconds=_budget(newest.endpoint.spec))
+    return found if found.tzinfo else None
 
 
 def _budget(spec: Spec) -> int:
@@ -193,7 +199,8 @@ def _pace(newest: _Build, past: History | None, observed: Observed, now: datetim
     new = observed.pods_of(newest.hash)
     old = tuple(one for one in observed.pods if one.template != newest.hash and not one.is_deleting)
     spec, was_open = newest.endpoint.spec, past is not None and past.is_open and past.template == newest.hash
-    terms = pace.forward(spec, replicas(spec), new, old, now, was_open=was_open)
+    # That no old pod is there just now is no reason, if there is a good generation: its pods may be made again.
+    terms = pace.forward(spec, replicas(spec), new, now, is_free=was_open or not (old or has_good))
     # A first generation has nothing to bake beside: it is in service when it serves.
     return terms if has_good or old else replace(terms, bake_seconds=0)
 
@@ -229,7 +236,7 @@ def _failure(newest: _Build, past: History, observed: Observed, now: datetime) -
     spec = newest.endpoint.spec
     if past.template != newest.hash or replicas(spec) == 0:
         return None
-    until = _untried_until(newest, past, observed)
+    until = _untried_until(spec, _untried(newest, past, observed, now))
     if is_late(observed, newest.hash) or (until is not None and now >= until):
         why, message = _cause(newest, observed, now)
     elif message := guard.failing(spec, guard.watched(spec, past, observed), observed):

@@ -96,7 +96,7 @@ class Scaler:
         if not document["spec"].get("autoscaling") or document["spec"].get("suspend"):
             return None
         try:
-            return _Subject(key=key, document=document, endpoint=validation.endpoint(document))
+            return _Subject(key=key, document=document, endpoint=validation.stored(document))
         except validation.InvalidEndpoint:
             return None  # its status says so already
 

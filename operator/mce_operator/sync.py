@@ -37,27 +37,25 @@ class Scope:
     """A label selector for endpoints; empty: all. What belongs to others is cached, and never looked at."""
 
 
-async def fill(
-    api: KubeApi, cache: Cache, scope: Scope, listed: Callable[[Watch, str], None] = lambda _, __: None
-) -> None:
-    """Lists everything that is watched, and tells `listed` the resourceVersion of each list.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """What came of a list."""
+
+    watch: Watch
+    resource_version: str
+    endpoints: set[Key]
+    """For which it had news. No watch will bring it once more, as it is known by then."""
+
+
+async def fill(api: KubeApi, cache: Cache, scope: Scope, listed: Callable[[Filled], None] = lambda _: None) -> None:
+    """Lists everything that is watched; tells `listed` of each list as soon as it is in the cache.
 
     Raises:
         ApiError: if a list fails.
     """
     for namespace in scope.namespaces or (None,):
         for kind in WATCHED_KINDS:
-            watch = Watch(kind, namespace)
-            listed(watch, (await fill_kind(api, cache, scope, watch)).resource_version)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filled:
-    """What came of a list."""
-
-    resource_version: str
-    endpoints: set[Key]
-    """For which it had news."""
+            listed(await fill_kind(api, cache, scope, Watch(kind, namespace)))
 
 
 async def fill_kind(api: KubeApi, cache: Cache, scope: Scope, watch: Watch) -> Filled:
@@ -70,7 +68,8 @@ async def fill_kind(api: KubeApi, cache: Cache, scope: Scope, watch: Watch) -> F
     selector = scope.selector if kind == names.KIND else SELECTOR
     listing = await api.list(kind, namespace, selector, partial(trimmed, kind))
     version = listing.resource_version
-    return Filled(resource_version=version, endpoints=cache.replace(kind, namespace, listing.items, version))
+    endpoints = cache.replace(kind, namespace, listing.items, version)
+    return Filled(watch=watch, resource_version=version, endpoints=endpoints)
 
 
 async def fill_gaps(api: KubeApi, cache: Cache, queue: WorkQueue, scope: Scope, gaps: asyncio.Queue[Watch]) -> NoReturn:
@@ -89,13 +88,17 @@ async def fill_gaps(api: KubeApi, cache: Cache, queue: WorkQueue, scope: Scope, 
 
 
 async def keep_filled(api: KubeApi, cache: Cache, queue: WorkQueue, scope: Scope, pause_seconds: float) -> NoReturn:
-    """Repeats `fill` and then has every endpoint looked at, spread over a while."""
+    """Repeats `fill`, has those looked at for which there is news, and then every endpoint, spread over a while."""
+
+    def heard(filled: Filled) -> None:
+        for key in filled.endpoints:
+            queue.add(key)
+
     while True:
         await asyncio.sleep(pause_seconds)
-        before = set(cache.endpoints())
         try:
-            await fill(api, cache, scope)
+            await fill(api, cache, scope, heard)
         except ApiError as error:
             _log.warning("resync failed", extra={"error": str(error)})
-        for key in before | set(cache.endpoints()):
+        for key in cache.endpoints():
             queue.add_after(key, random.random() * pause_seconds * _SPREAD)  # noqa: S311 - only spreads load

@@ -72,8 +72,8 @@ class Watches:
     """Told when a watch begins from a whole list: what was deleted just before is in no event."""
     _listed: dict[Watch, str] = field(default_factory=dict)
     """The resourceVersion of a list from which its next watch continues."""
-    _begun: dict[Watch, float] = field(default_factory=dict)
-    """When it last did."""
+    _opened: dict[Watch, float] = field(default_factory=dict)
+    """When its stream began."""
     _asked: dict[Watch, float] = field(default_factory=dict)
     _since: float | None = None
     """Since when kopf is up; None: it is not."""
@@ -87,7 +87,7 @@ class Watches:
         """Kopf is down: no watch is expected."""
         self._since = None
         self._listed.clear()
-        self._begun.clear()
+        self._opened.clear()
 
     def listed(self, watch: Watch, resource_version: str) -> None:
         """What it is about has been listed, as of that version."""
@@ -99,10 +99,8 @@ class Watches:
         A stream in which nothing happened leaves kopf without a version, and it begins again (the server's bookmarks
         are too rare). One that ended early was refused, or broke off: the version may be too old.
         """
-        now = self.monotonic()
-        if now - self._begun.get(watch, float("-inf")) < _WHOLE_STREAM_SECONDS:
+        if self.monotonic() - self._opened.get(watch, float("-inf")) < _WHOLE_STREAM_SECONDS:
             self._listed.pop(watch, None)
-        self._begun[watch] = now
         return self._listed.get(watch, "")
 
     def at(self, path: str) -> Watch | None:
@@ -122,6 +120,7 @@ class Watches:
 
     def open(self, watch: Watch, *, from_list: bool) -> None:
         """The server answers it with a stream."""
+        self._opened[watch] = self.monotonic()
         if from_list:
             self.relisted(watch)
 

@@ -17,6 +17,13 @@ RESTRICTED: Final[K8sObject] = {
 }
 
 
+_STARTED: Final[K8sObject] = {
+    "postStart": {"exec": {"command": ["python", "-m", "mce_router.started", str(names.ROUTER_ADMIN_PORT)]}}
+}
+"""Models are started when the router listens: before, one of them could have its ports. A startup probe would say so as
+well, but up to a second later."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """What the operator's owner says of every endpoint: of its router, and of who gets to it."""
@@ -52,11 +59,10 @@ def container(setup: Setup, grace_seconds: int) -> K8sObject:
             {"name": "admin", "containerPort": names.ROUTER_ADMIN_PORT, "protocol": "TCP"},
         ],
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-        # No startup probe: models would be started a second later, and theirs go through the router anyway.
         "readinessProbe": probe("/readyz", period=1, failures=2),
         # Generous: the models have no liveness probe, and a router that is only slow must not be killed for it.
         "livenessProbe": probe("/healthz", period=10, failures=6, timeout=5),
-        "lifecycle": pre_stop(names.ROUTER_CONTAINER),
+        "lifecycle": {**_STARTED, **pre_stop(names.ROUTER_CONTAINER)},
         "securityContext": {
             **RESTRICTED,
             "readOnlyRootFilesystem": True,

@@ -54,6 +54,8 @@ class FakeApi:
     async def list(
         self, kind: str, namespace: str | None, label_selector: str = "", keep: Callable[[Object], Object] = as_it_is
     ) -> Listing:
+        if ("list", kind) in self.fail:
+            raise self.fail["list", kind]
         wanted = {key: value for key, _, value in (one.partition("=") for one in label_selector.split(",") if one)}
         items = [
             keep(copy.deepcopy(one))

@@ -109,6 +109,8 @@ def test_a_list_tells_for_which_endpoints_it_had_news() -> None:
     elsewhere = {**new["metadata"], "labels": names.endpoint_labels("other")}
     assert cache.replace("Pod", None, [{**new, "metadata": elsewhere}], "12") == {MNIST, Key("team-a", "other")}
     assert cache.replace("Pod", "team-b", [], "13") == set()
+    taken = {**new, "metadata": {**new["metadata"], "resourceVersion": "14"}}
+    assert cache.replace("Pod", None, [taken], "14") == {MNIST, Key("team-a", "other")}
 
 
 def test_pods_are_found_by_their_endpoint_and_leave_nothing_behind() -> None:

@@ -18,51 +18,46 @@ def pod(seconds: float | None) -> Pod:
     return observed.pod(objects.pod("t", objects.running("a"), conditions=[condition]))
 
 
-OLD = pod(1000)
-
-
-def surge(new: list[Pod], old: list[Pod], replicas: int = 4, *, was_open: bool = False, **rollout: Any) -> int | str:
+def surge(new: list[Pod], replicas: int = 4, *, is_free: bool = False, **rollout: Any) -> int | str:
     spec = objects.endpoint(rollout=rollout).spec
-    found = pace.forward(spec, replicas, new, old, NOW, was_open=was_open)
+    found = pace.forward(spec, replicas, new, NOW, is_free=is_free)
     assert found.is_open is (rollout["strategy"] == "Canary" and found.surge == "100%")
     assert found.unavailable == (rollout.get("maxUnavailable", 0))
     return found.surge
 
 
 def test_rolling_is_as_given() -> None:
-    assert surge([], [OLD], strategy="Rolling", maxSurge=3, maxUnavailable=2) == 3
+    assert surge([], strategy="Rolling", maxSurge=3, maxUnavailable=2) == 3
 
 
 def test_linear_is_always_one_step_and_all_at_once_never() -> None:
     for new in ([], [pod(None)], [pod(100)] * 4):
-        assert surge(new, [OLD], strategy="Linear", stepPercent=20, bakeSeconds=60) == "20%"
-        assert surge(new, [OLD], strategy="AllAtOnce", bakeSeconds=60) == "100%"
+        assert surge(new, strategy="Linear", stepPercent=20, bakeSeconds=60) == "20%"
+        assert surge(new, strategy="AllAtOnce", bakeSeconds=60) == "100%"
 
 
 @pytest.mark.parametrize(
-    ("new", "old", "replicas", "is_open"),
+    ("new", "replicas", "is_open"),
     [
-        pytest.param([], [OLD] * 4, 4, False, id="nothing yet"),
-        pytest.param([pod(None)], [OLD] * 4, 4, False, id="the canary starts"),
-        pytest.param([pod(59)], [OLD] * 4, 4, False, id="the canary bakes"),
-        pytest.param([pod(60)], [OLD] * 4, 4, True, id="the canary has baked"),
-        pytest.param([pod(60)], [OLD] * 8, 8, False, id="half of a canary of two has baked"),
-        pytest.param([pod(60), pod(61)], [OLD] * 8, 8, True, id="a canary of two has baked"),
-        pytest.param([pod(10), pod(10)], [OLD] * 4, 4, False, id="a canary of two bakes when half of eight are gone"),
-        pytest.param([], [], 4, True, id="a first rollout has nothing to be careful with"),
-        pytest.param([pod(None)], [], 1, True, id="the only pod restarts, long after the rollout"),
-        pytest.param([pod(None)], [OLD], 1, False, id="one beside one"),
+        pytest.param([], 4, False, id="nothing yet"),
+        pytest.param([pod(None)], 4, False, id="the canary starts"),
+        pytest.param([pod(59)], 4, False, id="the canary bakes"),
+        pytest.param([pod(60)], 4, True, id="the canary has baked"),
+        pytest.param([pod(60)], 8, False, id="half of a canary of two has baked"),
+        pytest.param([pod(60), pod(61)], 8, True, id="a canary of two has baked"),
+        pytest.param([pod(10), pod(10)], 4, False, id="a canary of two bakes when half of eight are gone"),
+        pytest.param([pod(None)], 1, False, id="one beside one"),
     ],
 )
-def test_a_canary_opens_when_its_step_has_baked(new: list[Pod], old: list[Pod], replicas: int, is_open: bool) -> None:
-    step = surge(new, old, replicas, strategy="Canary", stepPercent=25, bakeSeconds=60)
+def test_a_canary_opens_when_its_step_has_baked(new: list[Pod], replicas: int, is_open: bool) -> None:
+    step = surge(new, replicas, strategy="Canary", stepPercent=25, bakeSeconds=60)
     assert step == ("100%" if is_open else "25%")
 
 
 @pytest.mark.parametrize("new", [[], [pod(None), pod(None)], [pod(10)]])
 def test_an_open_canary_stays_open_whatever_becomes_of_its_pods(new: list[Pod]) -> None:
-    assert surge(new, [OLD] * 3, was_open=True, strategy="Canary", stepPercent=25, bakeSeconds=60) == "100%"
-    assert surge(new, [OLD] * 3, was_open=True, strategy="Linear", stepPercent=25, bakeSeconds=60) == "25%"
+    assert surge(new, is_free=True, strategy="Canary", stepPercent=25, bakeSeconds=60) == "100%"
+    assert surge(new, is_free=True, strategy="Linear", stepPercent=25, bakeSeconds=60) == "25%"
 
 
 def test_what_is_good_comes_back_at_once_and_without_baking() -> None:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from mce_api import names
+from mce_api.status import Why
 from mce_operator import observed as parsed
+from mce_operator import symptoms
 from mce_operator.key import Key
 from mce_operator.observed import Observed, Pod
 from mce_operator.panic import HOLD, Panic, panic
@@ -130,6 +132,15 @@ def test_a_router_that_has_just_been_started_is_not_sent_to(seconds: int, is_rea
     found = decided(TWO, pod(crashes=3, seconds=1), started)
     assert found.publish_not_ready is expected.publish_not_ready
     assert found.look_again == (expected.look_again or NOW - timedelta(seconds=1) + 3 * HOLD)
+
+
+def test_a_router_that_says_that_it_is_ready_needs_no_clock() -> None:
+    """A node's may be ahead of ours."""
+    since = f"{NOW + timedelta(seconds=30):%Y-%m-%dT%H:%M:%SZ}"
+    router = objects.running(names.ROUTER_CONTAINER, since=since, lastState={"terminated": objects.ended(137)})
+    one = parsed.pod(objects.pod(TEMPLATE, router, objects.running("a"), objects.waiting("b", "CrashLoopBackOff")))
+    assert decided(ANY, one).publish_not_ready
+    assert symptoms.of_router("image", one, NOW).why is Why.NONE
 
 
 def test_what_the_kubelet_has_not_told_yet_is_no_reason() -> None:

@@ -302,8 +302,8 @@ def test_a_suspended_endpoint_is_never_late_and_remembers_what_ran() -> None:
     assert image(case.decide()) == "a:1"
 
 
-def resumed(began: str = "2026-01-01T01:00:00Z") -> Situation:
-    """Version 1 has run; version 2 came while it was suspended, and its pods start since `began`."""
+def resumed() -> Situation:
+    """Version 1 has run; version 2 came while it was suspended, and its pods start now."""
     case = Situation()
     case.settle()
     case.want(1, suspend=True)
@@ -312,9 +312,8 @@ def resumed(began: str = "2026-01-01T01:00:00Z") -> Situation:
     case.want(2, suspend=True)
     assert "untried" in annotations(case.apply())
     case.progress(SETTLED, replicas=0, updated=0, available=0)
+    case.now += timedelta(days=1)
     case.want(2)
-    moving = {"type": "Reconciling", "status": "True", "reason": "RollingOut", "message": ""}
-    case.document["status"] = {"conditions": [{**moving, "lastTransitionTime": began, "observedGeneration": 4}]}
     case.apply()
     case.progress(SETTLED, available=0)
     return case
@@ -325,8 +324,10 @@ def test_pods_that_start_after_a_suspension_have_a_deadline_though_kubernetes_ha
     chosen = case.apply()
     assert (image(chosen), chosen.rejection, chosen.is_overdue) == ("a:2", None, False)
     budget = timedelta(seconds=chosen.deployment["spec"]["progressDeadlineSeconds"])
-    assert chosen.look_again == NOW + budget
-    case.now += budget
+    assert chosen.look_again == case.now + budget
+    case.now += budget - timedelta(seconds=1)
+    assert (image(case.apply()), stands(case)) == ("a:2", True)
+    case.now += timedelta(seconds=1)
     chosen = case.apply()
     assert (image(chosen), chosen.rejection is not None) == ("a:1", True)
     case.progress(SETTLED)
@@ -349,16 +350,15 @@ def test_a_first_generation_that_was_suspended_from_the_start_can_fail() -> None
     case.apply()
     case.progress(SETTLED, replicas=0, updated=0, available=0)
     case.want(1)
-    moving = {"type": "Reconciling", "status": "True", "reason": "RollingOut", "message": ""}
-    case.document["status"] = {
-        "conditions": [{**moving, "lastTransitionTime": "2026-01-01T01:00:00Z", "observedGeneration": 2}]
-    }
     case.apply()
     case.progress(SETTLED, available=0)
-    case.now += timedelta(hours=1)
-    chosen = case.apply()
-    assert (image(chosen), chosen.is_overdue) == ("a:1", True)
-    assert chosen.no_way_back == "no good generation is recorded to go back to"
+    for _ in range(3):
+        case.now += timedelta(hours=1)
+        chosen = case.apply()
+        assert (image(chosen), chosen.is_overdue) == ("a:1", True)
+        assert chosen.no_way_back == "no good generation is recorded to go back to"
+    case.progress(SETTLED)
+    assert not case.apply().is_overdue
 
 
 def test_a_bad_router_image_is_gone_back_from_as_a_bad_container_is() -> None:
@@ -551,6 +551,29 @@ def test_a_canary_that_bakes_goes_on_baking_when_replicas_go_and_one_that_has_ba
     chosen = case.apply()
     assert surge(chosen) == "25%"
     assert "canary-baked" not in annotations(chosen)
+
+
+@pytest.mark.parametrize("canary_leaves_too", [False, True])
+def test_a_moment_without_old_pods_does_not_open_a_canary_that_has_not_baked(canary_leaves_too: bool) -> None:
+    """A node is drained by its taint: all its pods end, and their ReplicaSet has not made others yet."""
+    terms = {"strategy": "Canary", "stepPercent": 25, "bakeSeconds": 60}
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T01:00:00Z"}
+    gone = {"deletionTimestamp": "2026-01-01T01:00:10Z"}
+
+    def pods(template: str, count: int, prefix: str, **metadata: Any) -> list[dict[str, Any]]:
+        made = [objects.pod(template, running("a"), name=f"{prefix}-{n}", conditions=[ready]) for n in range(count)]
+        return [{**one, "metadata": {**one["metadata"], **metadata}} for one in made]
+
+    case = Situation(replicas=4, rollout=terms)
+    old = case.settle().template
+    case.pods = pods(old, 4, "old")
+    case.want(2, replicas=4, rollout=terms)
+    new = case.apply().template
+    case.now += timedelta(seconds=10)
+    case.pods = [*pods(old, 4, "old", **gone), *pods(new, 1, "new", **(gone if canary_leaves_too else {}))]
+    assert surge(case.apply()) == "25%"
+    case.pods = [*pods(old, 4, "again"), *pods(new, 1, "new")]
+    assert surge(case.apply()) == "25%"
 
 
 # What is said of it.

@@ -176,6 +176,12 @@ async def test_more_demand_moves_the_replicas_of_the_endpoint_itself(cluster: Cl
     assert cluster.told["lastScaleTime"]
 
 
+async def test_an_endpoint_with_a_field_of_a_newer_definition_is_scaled_all_the_same(cluster: Cluster) -> None:
+    cluster.edit(fieldOfTomorrow=True)
+    await cluster.rounds(4, per_minute=1000)
+    assert cluster.replicas > 1
+
+
 async def test_one_scale_and_one_deployment_per_change_of_replicas(cluster: Cluster) -> None:
     await cluster.rounds(3, 80)
     cluster.writes()
