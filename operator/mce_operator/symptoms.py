@@ -383,6 +383,8 @@ def _image(case: Case) -> Symptom | None:
 
 def _config(case: Case) -> Symptom | None:
     state, fix = case.state, "check command and args, and that the image has that program"
+    if state.waiting_reason == "PostStartHookError" and state.terminated is not None:
+        return None  # the hook waits for the process, which has ended
     if state.waiting_reason in _CONFIG_REASONS:
         text = state.waiting_message or state.waiting_reason
         if state.waiting_reason == "CreateContainerConfigError":

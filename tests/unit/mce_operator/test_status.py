@@ -267,6 +267,11 @@ def test_a_router_without_image_is_named_itself() -> None:
     ("router", "reason"),
     [
         pytest.param(waiting("mce-router", *BACK_OFF, lastState={"terminated": ended(2)}), "Exit", id="it is down"),
+        pytest.param(
+            waiting("mce-router", "PostStartHookError", "hook failed", lastState={"terminated": ended(2)}),
+            "Exit",
+            id="it has ended while its hook waited for it",
+        ),
         pytest.param({"ready": False, "seconds": 3}, "Exit", id="it runs again and may end again"),
         pytest.param({"ready": True, "seconds": 3}, "Starting", id="it is up again"),
         pytest.param({"ready": False, "seconds": 5}, "Starting", id="it runs again for a while"),
