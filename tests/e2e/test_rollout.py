@@ -176,8 +176,7 @@ def test_a_generation_that_came_while_suspended_goes_back_too_and_is_suspended_a
     seconds = time.monotonic() - began
     figures.append(f"a bad generation that came while suspended, budget of 30 s: back in service after {seconds:.1f} s")
     assert list(restarts(namespace, "asleep", "v1").values()) == [0]
-    text = namespace.status("asleep")["failureReason"]
-    assert text.startswith("generation 4 was rejected: container solo: ImagePull"), text
+    assert namespace.status("asleep")["failureReason"].startswith("generation 4 was rejected: ")
     namespace.kubectl("patch", "mcep", "asleep", "--type=merge", "-p", '{"spec":{"suspend":true}}')
     namespace.wait_status("asleep", lambda status: status["state"] == "OutOfService", "OutOfService again", 120)
     namespace.kubectl("delete", "mcep", "asleep")
