@@ -176,6 +176,8 @@ def document(namespace: str, name: str, containers: int) -> dict[str, Any]:
         "metadata": {"name": name, "namespace": namespace},
         "spec": {
             "mode": "Direct",
+            # Pods never start without a node: that shall not become news in the middle of the rest.
+            "rollout": {"progressDeadlineSeconds": 86_400},
             "containers": [
                 {
                     "name": f"Model-{number}",

@@ -1,7 +1,7 @@
 """What an endpoint's Deployment remembers of its revisions, in its own annotations. Pure.
 
-They are written together with the template that they speak of, so they cost no write of their own and never disagree
-with it.
+They are written together with the template that they speak of, so they never disagree with it, and cost no write of
+their own (but one, when a template that came while there were no pods has proved itself).
 """
 
 import json

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from mce_api import wire
-from mce_api.status import State, Status
+from mce_api.status import ConditionType, State, Status
 from mce_kit.usage import Usage, UsageCollector
 from mce_operator.key import Key
 
@@ -114,9 +114,14 @@ class Metrics(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """State of each endpoint and of each of its containers."""
+        """State and conditions of each endpoint, and what is to be said of its containers."""
         state = GaugeMetricFamily(
             "mce_endpoint_state", "1 for the state that an endpoint is in.", labels=("namespace", "endpoint", "state")
+        )
+        condition = GaugeMetricFamily(
+            "mce_endpoint_condition",
+            "1 for each condition of an endpoint that is True.",
+            labels=("namespace", "endpoint", "condition"),
         )
         ready = GaugeMetricFamily("mce_container_ready", "Replicas on which a container serves.", labels=_CONTAINER)
         restarts = CounterMetricFamily(
@@ -125,8 +130,11 @@ class Metrics(Collector):
         for key, status in tuple(self._statuses.items()):
             for word in State:
                 state.add_metric((*key, word.value), float(status.state == word))
+            true = {one.type for one in status.conditions if one.status == "True"}
+            for type_ in ConditionType:
+                condition.add_metric((*key, type_.value), float(type_ in true))
             for container in status.containers:
                 labels = (*key, wire.DEFAULT_VARIANT, container.name)
                 ready.add_metric(labels, container.ready)
                 restarts.add_metric(labels, container.restarts)
-        yield from (state, ready, restarts)
+        yield from (state, condition, ready, restarts)

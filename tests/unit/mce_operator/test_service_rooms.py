@@ -8,7 +8,7 @@ import kopf
 import pytest
 
 from mce_api import names
-from mce_api.status import ContainerStatus, State, Status
+from mce_api.status import Condition, ConditionType, ContainerStatus, State, Status
 from mce_kit import tasks
 from mce_kit.kube import ApiError, Connection
 from mce_operator import cache as caches
@@ -358,6 +358,19 @@ def test_a_pass_that_outlives_leadership_leaves_no_series_behind() -> None:
     metrics.tell_of_endpoints(is_leading=True)
     metrics.endpoint_is(GOOD, Status(state=State.IN_SERVICE.value))
     assert b"mce_endpoint_state{" in metrics.render()
+
+
+def test_every_condition_of_an_endpoint_has_a_series_whether_it_is_there_or_not() -> None:
+    metrics = Metrics()
+    terms = {"reason": "Exit", "last_transition_time": "2026-01-01T00:00:00Z"}
+    stalled = Condition(type="Stalled", status="True", **terms)
+    ready = Condition(type="Ready", status="False", **terms)
+    metrics.endpoint_is(GOOD, Status(state=State.FAILED.value, conditions=(ready, stalled)))
+    lines = [one for one in metrics.render().decode().splitlines() if one.startswith("mce_endpoint_condition{")]
+    assert len(lines) == len(ConditionType)
+    assert [one for one in lines if one.endswith(" 1.0")] == [
+        'mce_endpoint_condition{condition="Stalled",endpoint="good",namespace="n"} 1.0'
+    ]
 
 
 @pytest.mark.parametrize("state", State)
