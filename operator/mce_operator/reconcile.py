@@ -119,8 +119,9 @@ class Reconciler:
             observed = await self._resized(endpoint, await with_fleet(self._api, observed))
         decisions, plan = self._think(endpoint, observed)
         if created := plans.creations(plan, observed):
-            observed = await with_strangers(self._api, self._cache, observed, created)
-            decisions, plan = self._think(endpoint, observed)
+            alone, observed = observed, await with_strangers(self._api, self._cache, observed, created)
+            if observed is not alone:
+                decisions, plan = self._think(endpoint, observed)
         if plan.has_writes and observed.children and await self._is_outdated(observed.key):
             return await self.reconcile(observed.key)
         treatment = self._healing.admit(plan, observed)
