@@ -63,6 +63,8 @@ images: ## Builds all images and loads them into the cluster
 	@hack/images/images.sh build && hack/images/images.sh load
 
 e2e: setup cluster images ## End-to-end tests on that cluster
+	@# Those of the chart need helm, which came with the cluster.
+	@PATH="$(CURDIR)/.cluster/bin:$$PATH" $(BIN)/pytest -q tests/unit/charts
 	@$(BIN)/pytest -q -m "e2e and not long" --timeout 600 tests/e2e
 
 e2e-long: setup cluster images ## The ones that take many minutes: every reason, faults, kills, scaling
