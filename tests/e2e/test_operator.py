@@ -83,7 +83,9 @@ class Changes:
 
 @pytest.fixture(scope="module")
 def running(team: Namespace, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    with operator(upstream, tmp_path_factory.mktemp("operator"), namespace=NAME) as one:
+    # It lives as long as the module: what other tests have their own operators for is not its.
+    others = "test notin (takeover, role)"
+    with operator(upstream, tmp_path_factory.mktemp("operator"), namespace=NAME, selector=others) as one:
         seconds_until("leading", one.is_leading, 20)
         yield one
 
