@@ -73,8 +73,8 @@ e2e-long: setup cluster images ## The ones that take many minutes: every reason,
 bench: setup ## The router beside nginx, HAProxy and Go, as ratios
 	@$(BIN)/python bench/run.py
 
-bench-operator: setup ## The operator with 1,000 endpoints on a control plane of its own (ENDPOINTS=, IDLE=, RATE=)
-	@$(BIN)/python bench/scale.py $(if $(ENDPOINTS),--endpoints $(ENDPOINTS)) $(if $(IDLE),--idle $(IDLE)) $(if $(RATE),--manager-rate $(RATE))
+bench-operator: setup ## The operator with 1,000 endpoints on a control plane of its own (ENDPOINTS=, IDLE=)
+	@$(BIN)/python bench/scale.py $(if $(ENDPOINTS),--endpoints $(ENDPOINTS)) $(if $(IDLE),--idle $(IDLE))
 
 SECONDS ?= 600
 WORKERS ?= 1

@@ -32,10 +32,8 @@ _ANSWER_SECONDS: Final = 600
 class ControlPlane:
     """A context manager; its processes are `running`, by name."""
 
-    def __init__(self, folder: Path, manager_rate: int = 0) -> None:
-        """In a folder of its own; `manager_rate`: calls that each controller may make in a second, 0: as it comes."""
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._manager_rate = manager_rate
         self._stack = ExitStack()
         self._audit = folder / "audit.log"
         self._audited = 0
@@ -131,8 +129,6 @@ class ControlPlane:
             "--leader-elect=false",
             f"--service-account-private-key-file={self._path('sa.key')}",
             "--profiling=false",
-            *([f"--kube-api-qps={self._manager_rate}"] if self._manager_rate else []),
-            *([f"--kube-api-burst={2 * self._manager_rate}"] if self._manager_rate else []),
         ]
 
     def _run(self, name: str, *arguments: str) -> None:

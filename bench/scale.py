@@ -51,7 +51,6 @@ class Order:
     containers: int
     namespaces: int
     idle_seconds: int
-    manager_rate: int
 
     def names(self) -> Iterator[tuple[str, str]]:
         """Namespace and name of each endpoint."""
@@ -64,11 +63,7 @@ def main() -> int:
     given = arguments(sys.argv[1:])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     order = Order(
-        endpoints=given.endpoints,
-        containers=given.containers,
-        namespaces=given.namespaces,
-        idle_seconds=given.idle,
-        manager_rate=given.manager_rate,
+        endpoints=given.endpoints, containers=given.containers, namespaces=given.namespaces, idle_seconds=given.idle
     )
     try:
         with tempfile.TemporaryDirectory(prefix="mce-scale-") as folder:
@@ -94,8 +89,6 @@ def arguments(said: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--containers", type=int, default=3, help="model containers of each (default %(default)s)")
     parser.add_argument("--namespaces", type=int, default=10, help="that they are spread over (default %(default)s)")
     parser.add_argument("--idle", type=int, default=600, help="seconds that nothing is to be written (%(default)s)")
-    rate = "calls a second that each of Kubernetes' controllers may make (default: as it comes)"
-    parser.add_argument("--manager-rate", type=int, default=0, help=rate)
     parser.add_argument("--strict", action="store_true", help="exit with status 3 if a `must` is missed")
     given = parser.parse_args(said)
     if given.endpoints < 1 or not 1 <= given.containers <= 15 or not 1 <= given.namespaces <= given.endpoints:
@@ -118,14 +111,10 @@ def measured(order: Order, folder: Path) -> dict[str, Any]:
     Raises:
         BenchError: if something does not start, or does not come to an end.
     """
-    with ControlPlane(folder, order.manager_rate) as plane:
+    with ControlPlane(folder) as plane:
         say(f"creating {order.endpoints} endpoints of {order.containers} containers")
         create(plane, order)
-        result: dict[str, Any] = {
-            "endpoints": order.endpoints,
-            "containers": order.containers,
-            "manager_rate": order.manager_rate,
-        }
+        result: dict[str, Any] = {"endpoints": order.endpoints, "containers": order.containers}
         with operator(plane, folder, "first") as (running, port):
             result["from_nothing"] = from_nothing(plane, running, order)
             result["from_nothing"]["series_seconds"] = timed_scrape(port)

@@ -21,7 +21,6 @@ HOLD: Final = timedelta(seconds=60)
 _MOST_HOLDS: Final = 10
 """A container that has run for ten minutes is no longer in a crash loop, as the kubelet has it."""
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
-_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,17 +43,18 @@ def panic(endpoint: MultiContainerEndpoint, observed: Observed, template: str, n
     staying = [pod for pod in present if not pod.is_deleting]
     if endpoint.spec.availability != "Any" or wanted == 0:
         return _OFF
-    first = min((pod.listens_from for pod in staying if pod.listens_from is not None), default=None)
-    if first is None or now < first:
-        return Panic(publish_not_ready=False, look_again=first)
+    listen_from = [moment for pod in staying if (moment := pod.listens_from) is not None]
+    if not listen_from:
+        return _OFF
+    if now < min(listen_from):
+        return Panic(publish_not_ready=False, look_again=min(listen_from))
     if not any(pod.is_ready for pod in present):
         return _ON
-    leaving = len(present) > len(staying)
-    if leaving or len(staying) != wanted or any(pod.template != template for pod in staying):
+    is_whole = len(listen_from) == len(staying) == len(present) == wanted
+    if not is_whole or any(pod.template != template for pod in staying):
         return _OFF  # new pods do not listen yet, and old ones would be sent to until they are gone
-    last = max(pod.listens_from or _NEVER for pod in staying)
-    if now < last:
-        return _OFF if last == _NEVER else Panic(publish_not_ready=False, look_again=last)
+    if now < max(listen_from):
+        return Panic(publish_not_ready=False, look_again=max(listen_from))
     if wanted == 1:
         return _ON  # costs nothing while its one pod is ready, and is there at once when it is not
     # With another pod that can be trusted, callers of the dead container are better off there.

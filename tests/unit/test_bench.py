@@ -239,7 +239,7 @@ def test_the_operator_is_judged_by_time_memory_and_silence(changes: dict[str, ob
 
 
 def test_the_endpoints_of_the_bench_are_valid_and_spread_over_the_namespaces() -> None:
-    order = scale.Order(endpoints=25, containers=15, namespaces=10, idle_seconds=1, manager_rate=0)
+    order = scale.Order(endpoints=25, containers=15, namespaces=10, idle_seconds=1)
     assert len({namespace for namespace, _ in order.names()}) == 10
     for address in order.names():
         assert len(validation.endpoint(scale.document(*address, order.containers)).spec.containers) == 15

@@ -4,10 +4,12 @@ import asyncio
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from mce_api import names
 from mce_kit import tasks
-from mce_kit.kube import RESOURCES, ApiError
+from mce_kit.kube import RESOURCES, ApiError, Connection
 from mce_operator import watches
 from mce_operator.cache import WATCHED_KINDS
 from mce_operator.watches import DEAF_SECONDS, Watch, Watches
@@ -84,6 +86,37 @@ def test_a_watch_continues_from_the_list_that_was_just_read_unless_that_ends_ear
     assert heard.watches.begin(pod) == "44"
     heard.watches.stop()
     assert heard.watches.begin(pod) == ""
+
+
+async def test_the_request_of_a_first_watch_names_the_version_of_the_list_and_asks_for_no_objects() -> None:
+    heard = Heard()
+    asked: list[dict[str, str]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(dict(request.query))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/api/v1/pods", answer)
+    plain = {"watch": "true", "labelSelector": "a=b"}
+    first = {**plain, "sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan"}
+
+    async def reload() -> None:
+        pass
+
+    async with TestServer(app) as server:
+        nothing = dict.fromkeys(("ca_path", "certificate_path", "key_path", "token"))
+        found = Connection(server=str(server.make_url("")), insecure=True, **nothing)
+
+        async def connection() -> Connection:
+            return found
+
+        heard.watches.listed(Watch("Pod", None), "42")
+        async with watches.session(heard.watches, connection, reload, found) as session:
+            for heard.now in (0, 2):  # the second comes so soon that the version may have been refused
+                (await session.get(server.make_url("/api/v1/pods"), params=first)).close()
+    assert asked == [{**plain, "resourceVersion": "42"}, first]
+    assert heard.relisted == [Watch("Pod", None)]
 
 
 @pytest.fixture
