@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,45 +18,17 @@ from support import http as caller
 from support import processes
 from support.judge import Message
 from support.law import ok
-from support.recorder import Step, recorder
+from support.recorder import Do, Recorder, Step, recorder
 
 
-class Rogue:
-    """A container that answers every connection with the same bytes, then closes (or not)."""
-
-    def __init__(self, answer: bytes, *, close: bool = True) -> None:
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._socket.getsockname()[1]
-        self.requests = 0
-        self._answer = answer
-        self._close = close
-        self._kept: list[socket.socket] = []
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            data = connection.recv(65536)
-            ping = data.startswith(b"GET /ping")
-            if not ping:
-                self.requests += 1
-            if data:
-                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" if ping else self._answer)
-            if self._close or ping:
-                connection.close()
-            else:
-                self._kept.append(connection)
-
-    def stop(self) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join()
-        for connection in self._kept:
-            connection.close()
+@contextlib.contextmanager
+def rogue(tmp_path: Path, *steps: Step) -> Iterator[tuple[processes.Router, Recorder]]:
+    """A router in front of a container that does the same to every request, once it has read it whole."""
+    with (
+        recorder(lambda _: steps) as container,
+        processes.router(tmp_path, processes.table("Direct", {"rogue": container.port})) as router,
+    ):
+        yield router, container
 
 
 @pytest.mark.parametrize(
@@ -77,14 +50,10 @@ class Rogue:
     ],
 )
 def test_a_bad_reply_is_a_model_error_and_asked_for_only_once(tmp_path: Path, answer: bytes, reason: str) -> None:
-    rogue = Rogue(answer)
-    try:
-        with processes.router(tmp_path, processes.table("Direct", {"rogue": rogue.port})) as router:
-            reply = caller.post(router.port, b"x", target="rogue")
-        assert (reply.status, reply.headers["x-mce-reason"]) == (424, reason)
-        assert rogue.requests == 1
-    finally:
-        rogue.stop()
+    with rogue(tmp_path, answer, Do.CLOSE) as (router, container):
+        reply = caller.post(router.port, b"x", target="rogue")
+    assert (reply.status, reply.headers["x-mce-reason"]) == (424, reason)
+    assert len(container.whole) == 1
 
 
 @pytest.mark.parametrize(
@@ -95,38 +64,25 @@ def test_a_bad_reply_is_a_model_error_and_asked_for_only_once(tmp_path: Path, an
     ],
 )
 def test_a_reply_that_breaks_off_never_looks_whole(tmp_path: Path, answer: bytes) -> None:
-    rogue = Rogue(answer)
-    try:
-        with processes.router(tmp_path, processes.table("Direct", {"rogue": rogue.port})) as router:
-            with pytest.raises((http.client.IncompleteRead, ConnectionError, http.client.HTTPException)):
-                caller.post(router.port, b"x", target="rogue")
-            data = (
-                b"POST /invocations HTTP/1.1\r\nHost: m\r\nContent-Length: 0\r\n%b: rogue\r\n\r\n"
-                % caller.TARGET.encode()
-            )
-            assert b"ModelError" not in caller.raw(router.port, data)
-    finally:
-        rogue.stop()
+    with rogue(tmp_path, answer, Do.CLOSE) as (router, _):
+        with pytest.raises((http.client.IncompleteRead, ConnectionError, http.client.HTTPException)):
+            caller.post(router.port, b"x", target="rogue")
+        data = (
+            b"POST /invocations HTTP/1.1\r\nHost: m\r\nContent-Length: 0\r\n%b: rogue\r\n\r\n" % caller.TARGET.encode()
+        )
+        assert b"ModelError" not in caller.raw(router.port, data)
 
 
 def test_a_reply_that_ends_with_its_connection_is_whole(tmp_path: Path) -> None:
-    rogue = Rogue(b"HTTP/1.1 200 OK\r\ncontent-type: a/b\r\n\r\nhello")
-    try:
-        with processes.router(tmp_path, processes.table("Direct", {"rogue": rogue.port})) as router:
-            assert caller.post(router.port, b"x", target="rogue").body == b"hello"
-    finally:
-        rogue.stop()
+    with rogue(tmp_path, b"HTTP/1.1 200 OK\r\ncontent-type: a/b\r\n\r\nhello", Do.CLOSE) as (router, _):
+        assert caller.post(router.port, b"x", target="rogue").body == b"hello"
 
 
 def test_a_second_reply_that_nobody_asked_for_is_never_delivered(tmp_path: Path) -> None:
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nmine"
-    rogue = Rogue(answer + b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nstolen", close=False)
-    try:
-        with processes.router(tmp_path, processes.table("Direct", {"rogue": rogue.port})) as router:
-            for _ in range(3):
-                assert caller.post(router.port, b"x", target="rogue").body == b"mine"
-    finally:
-        rogue.stop()
+    with rogue(tmp_path, answer + b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nstolen") as (router, _):
+        for _ in range(3):
+            assert caller.post(router.port, b"x", target="rogue").body == b"mine"
 
 
 def test_a_caller_that_leaves_takes_its_request_along(tmp_path: Path) -> None:
