@@ -6,6 +6,8 @@ when the data port is open.
 
 import asyncio
 import json
+import re
+import socket
 from typing import Final, Protocol
 
 from aiohttp import web
@@ -17,11 +19,13 @@ from mce_router import exposition, listening, report
 from mce_router.drain import Drain
 from mce_router.report import Report
 from mce_router.scrape import Scraper
-from mce_router.settings import Address
 
 _HOOK_PATIENCE_SECONDS: Final = 1.0
 """A container's hook runs when its pod ends and when it alone is restarted; only the first comes with a drain, at
 once."""
+_SECONDS: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?", re.ASCII)
+_LONGEST_WAIT_SECONDS: Final = 60.0
+_LOOK_AGAIN_SECONDS: Final = 0.1
 
 
 class Subject(Protocol):
@@ -40,19 +44,11 @@ class Subject(Protocol):
         """Asks a container at once: what is wrong, empty if nothing; None if there is no such container."""
 
 
-async def serve(subject: Subject, address: Address) -> web.AppRunner:
-    """Opens the port; `cleanup` of what is returned closes it.
-
-    Raises:
-        OSError: if nothing can listen there.
-    """
+async def serve(subject: Subject, port: socket.socket) -> web.AppRunner:
+    """Answers on a listening socket; `cleanup` of what is returned closes it."""
     runner = web.AppRunner(Admin(subject).application(), access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    try:
-        await web.TCPSite(runner, address.host, address.port).start()
-    except OSError:
-        await runner.cleanup()
-        raise
+    await web.SockSite(runner, port).start()
     return runner
 
 
@@ -61,7 +57,8 @@ class Admin:
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
-        self._scraper = Scraper(clock.system().monotonic)
+        self._clock = clock.system().monotonic
+        self._scraper = Scraper(self._clock)
 
     def application(self) -> web.Application:
         """The routes."""
@@ -83,13 +80,16 @@ class Admin:
     async def _healthz(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
-    async def _readyz(self, _request: web.Request) -> web.Response:
-        state = await self._subject.report()
-        if state.draining and not self._subject.drain.pod_ends:
-            return web.Response(status=503, text="draining\n")
-        if state.ready:
-            return web.Response(text="ready\n")
-        return web.Response(status=503, text="\n".join(report.causes(state)) + "\n")
+    async def _readyz(self, request: web.Request) -> web.Response:
+        end = self._end_of_wait(request)
+        while True:
+            state = await self._subject.report()
+            if state.draining and not self._subject.drain.pod_ends:
+                return web.Response(status=503, text="draining\n")
+            if state.ready:
+                return web.Response(text="ready\n")
+            if not report.is_starting(state) or not await self._may_look_again(end):
+                return web.Response(status=503, text="\n".join(report.causes(state)) + "\n")
 
     async def _targets(self, _request: web.Request) -> web.Response:
         state, table = await self._subject.report(), self._subject.table
@@ -119,10 +119,13 @@ class Admin:
         return web.Response(status=202, text="draining\n")
 
     async def _startup(self, request: web.Request) -> web.Response:
-        error = await self._subject.ping(request.match_info["name"])
-        if error is None:
-            return web.Response(status=404, text="no such container\n")
-        return web.Response(status=503 if error else 200, text=(error or "ok") + "\n")
+        end = self._end_of_wait(request)
+        while True:
+            error = await self._subject.ping(request.match_info["name"])
+            if error is None:
+                return web.Response(status=404, text="no such container\n")
+            if not error or not await self._may_look_again(end):
+                return web.Response(status=503 if error else 200, text=(error or "ok") + "\n")
 
     async def _prestop(self, request: web.Request) -> web.Response:
         """Answers when the caller may be stopped; the router's own hook is what starts a drain."""
@@ -132,3 +135,18 @@ class Admin:
         if await drain.begun_within(_HOOK_PATIENCE_SECONDS):
             await drain.wait()
         return web.Response(text="stop\n")
+
+    def _end_of_wait(self, request: web.Request) -> float:
+        """Until when the caller waits for a better answer: probes are a second apart at least, a start takes less."""
+        wanted = request.query.get("wait", "0")
+        if not _SECONDS.fullmatch(wanted) or float(wanted) > _LONGEST_WAIT_SECONDS:
+            text = f"wait may be 0 to {_LONGEST_WAIT_SECONDS:g} seconds, such as wait=0.8\n"
+            raise web.HTTPBadRequest(text=text)
+        return self._clock() + float(wanted)
+
+    async def _may_look_again(self, end: float) -> bool:
+        """Whether there is time left; it is then a little later."""
+        left = end - self._clock()
+        if left > 0:
+            await asyncio.sleep(min(left, _LOOK_AGAIN_SECONDS))
+        return left > 0

@@ -6,6 +6,7 @@
 import asyncio
 import functools
 import logging
+import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final
@@ -193,9 +194,10 @@ async def run(settings: Settings, table: RouteTable, tracer: Tracer | None) -> N
     try:
         await router.open()
         watching = tasks.spawn(_watch_table(settings, router), name="route table")
-        serve = await asyncio.to_thread(admin_port)  # invocations go on meanwhile
         # After the data port: whoever finds the admin port open may count on it.
-        runner = await serve(router, settings.admin)
+        port = admin_port(settings.admin)
+        serve = await asyncio.to_thread(admin_server)  # invocations go on meanwhile
+        runner = await serve(router, port)
         facts = {"listen": str(settings.listen), "admin": str(settings.admin)}
         _log.info("router started", extra={**facts, "endpoint": table.endpoint, "mode": table.mode})
         await router.drain.over()
@@ -207,8 +209,18 @@ async def run(settings: Settings, table: RouteTable, tracer: Tracer | None) -> N
             await runner.cleanup()
 
 
-def admin_port() -> "Callable[[Subject, Address], Awaitable[AppRunner]]":
-    """What opens the admin port. Its libraries take long to import, so it happens here, not at the start."""
+def admin_port(address: Address) -> socket.socket:
+    """The admin port, listening: models are started when it does, and whoever asks waits until it is served.
+
+    Raises:
+        OSError: if nothing can listen there.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    return socket.create_server((address.host, address.port), family=family, backlog=128)
+
+
+def admin_server() -> "Callable[[Subject, socket.socket], Awaitable[AppRunner]]":
+    """What serves the admin port. Its libraries take long to import, so it happens here, not at the start."""
     from mce_router import admin  # noqa: PLC0415
 
     return admin.serve

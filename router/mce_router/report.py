@@ -56,6 +56,11 @@ def _badness(vital: tuple[str, str, str, str]) -> tuple[int, bool]:
     return _BY_BADNESS.index(State(state)), bool(cause)
 
 
+def is_starting(report: Report) -> bool:
+    """Whether a container has yet to answer for the first time."""
+    return any(state == State.STARTING for state, _, _, _ in report.vitals.values())
+
+
 def causes(report: Report) -> list[str]:
     """Why the router is not ready, a line for each worker and container."""
     down = (

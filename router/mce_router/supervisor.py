@@ -325,11 +325,12 @@ async def run(settings: Settings, arguments: Sequence[str], table: RouteTable) -
     supervisor = Supervisor(settings, table, command, time.monotonic)
     supervisor.drain.heed_signals()
     runner = None
-    importing = tasks.spawn(asyncio.to_thread(app.admin_port), name="import the admin port")
+    importing = tasks.spawn(asyncio.to_thread(app.admin_server), name="import the admin port")
     try:
         await supervisor.start()
         # After the data port: whoever finds the admin port open may count on it.
-        runner = await (await importing)(supervisor, settings.admin)
+        port = app.admin_port(settings.admin)
+        runner = await (await importing)(supervisor, port)
         facts = {"listen": str(address), "admin": str(settings.admin), "workers": settings.workers}
         _log.info("router started", extra={**facts, "endpoint": table.endpoint, "mode": table.mode})
         await supervisor.drain.over()

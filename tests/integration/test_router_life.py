@@ -9,8 +9,11 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -114,6 +117,48 @@ def test_readiness_follows_the_containers(tmp_path: Path) -> None:
             assert router.targets()["late"]["state"] == "Healthy"
         processes.wait_until("not ready", lambda: not router.is_ready(), 15)
         assert "nothing listens" in router.targets()["late"]["lastError"]
+
+
+def test_who_waits_for_a_start_is_told_when_it_has_ended_and_who_does_not_is_told_at_once(tmp_path: Path) -> None:
+    port = processes.free_port()
+    with (
+        processes.router(tmp_path, processes.table("Direct", {"late": port}), ready=False) as router,
+        ThreadPoolExecutor() as pool,
+    ):
+        paths = ("startup/late", "readyz")
+        assert [processes.get(f"{router.admin_url}/{path}")[0] for path in paths] == [503, 503]
+        began = time.monotonic()
+        assert [processes.get(f"{router.admin_url}/{path}?wait=0.4")[0] for path in paths] == [503, 503]
+        assert time.monotonic() - began >= 0.8
+        told = [pool.submit(processes.get, f"{router.admin_url}/{path}?wait=4") for path in paths]
+        time.sleep(0.5)
+        assert not any(one.done() for one in told)
+        with processes.model("late", port, tmp_path / "late.log"):
+            assert [one.result(5)[0] for one in told] == [200, 200]
+        processes.wait_until("not ready", lambda: not router.is_ready(), 15)
+        began = time.monotonic()  # what has been ready is not waited for: it must get no more traffic
+        assert processes.get(f"{router.admin_url}/readyz?wait=4")[0] == 503
+        assert time.monotonic() - began < 2
+
+
+def test_a_drain_ends_the_wait_for_a_start(tmp_path: Path) -> None:
+    with (
+        processes.router(tmp_path, processes.table("Direct", {"late": processes.free_port()}), ready=False) as router,
+        ThreadPoolExecutor() as pool,
+    ):
+        told = pool.submit(processes.get, f"{router.admin_url}/readyz?wait=4")
+        time.sleep(0.3)
+        assert caller.post(router.admin, path="/drain").status == 202
+        assert told.result(3) == (503, b"draining\n")
+
+
+def test_a_wait_that_is_no_number_of_seconds_is_refused(tmp_path: Path) -> None:
+    made = processes.table("Direct", {"late": processes.free_port()})
+    with processes.router(tmp_path, made, ready=False) as router:
+        for path in ("readyz", "startup/late"):
+            for wait in ("", "-1", "nan", "inf", "61", "1e1", "1_0", "9" * 400, "\u0661"):
+                answer = processes.get(f"{router.admin_url}/{path}?wait={quote(wait)}")
+                assert answer == (400, b"wait may be 0 to 60 seconds, such as wait=0.8\n"), wait
 
 
 def test_a_new_table_is_used_and_a_bad_one_is_not(tmp_path: Path) -> None:

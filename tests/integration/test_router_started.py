@@ -1,11 +1,16 @@
 """What a pod's models wait for."""
 
+import json
 import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
+import pytest
+
+from support import processes
 from support.processes import free_port
 
 COMMAND = (sys.executable, "-m", "mce_router.started")
@@ -33,3 +38,21 @@ def test_a_router_that_never_listens_is_told_on_standard_error() -> None:
     port = free_port()
     done = subprocess.run([*COMMAND, str(port), "0.2"], capture_output=True, text=True, timeout=20, check=False)
     assert (done.returncode, done.stderr) == (1, f"the router does not listen on port {port}\n")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_does_not_wait_for_the_libraries_of_the_admin_port(tmp_path: Path, workers: str) -> None:
+    """They take a second on a busy machine; what the kubelet asks meanwhile is answered when they are there."""
+    slow = tmp_path / "slow" / "aiohttp"
+    slow.mkdir(parents=True)
+    slow.joinpath("__init__.py").write_text("import time\ntime.sleep(60)\n")
+    table = tmp_path / "table.json"
+    table.write_text(json.dumps(processes.table("Direct", {"a": free_port()})))
+    port, admin = free_port(), free_port()
+    listens = ("--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}")
+    command = (sys.executable, "-m", "mce_router", "--table", str(table), *listens, "--workers", workers)
+    with processes.process(*command, log=tmp_path / "log", PYTHONPATH=str(slow.parent)) as router:
+        assert subprocess.run([*COMMAND, str(admin), "20"], timeout=30, check=False).returncode == 0
+        assert processes.get(f"http://127.0.0.1:{port}/ping")[0] == 503
+        assert router.poll() is None
+        assert processes.get(f"http://127.0.0.1:{admin}/healthz")[0] == 0

@@ -20,7 +20,7 @@ def container(spec: Container, name: str, index: int, *, restricted: bool) -> K8
         index: its place in the list, which gives it its ports and its user.
         restricted: whether it runs as a user of its own, or as its image says.
     """
-    probe = router.probe(f"/startup/{spec.name}", period=1, failures=spec.startup_timeout_seconds)
+    probe = router.probe(f"/startup/{spec.name}?{router.PATIENTLY}", period=1, failures=spec.startup_timeout_seconds)
     built: K8sObject = {
         "name": name,
         "image": spec.image,

@@ -24,6 +24,11 @@ _STARTED: Final[K8sObject] = {
 well, but up to a second later."""
 
 
+PATIENTLY: Final = "wait=0.8"
+"""Probes are a second apart at least. An answer that waits for a start to end saves half a second on average; it leaves
+the rest of the second so that a start-up budget stays what it says."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """What the operator's owner says of every endpoint: of its router, and of who gets to it."""
@@ -59,7 +64,7 @@ def container(setup: Setup, grace_seconds: int) -> K8sObject:
             {"name": "admin", "containerPort": names.ROUTER_ADMIN_PORT, "protocol": "TCP"},
         ],
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
-        "readinessProbe": probe("/readyz", period=1, failures=2),
+        "readinessProbe": probe(f"/readyz?{PATIENTLY}", period=1, failures=2),
         # Generous: the models have no liveness probe, and a router that is only slow must not be killed for it.
         "livenessProbe": probe("/healthz", period=10, failures=6, timeout=5),
         "lifecycle": {**_STARTED, **pre_stop(names.ROUTER_CONTAINER)},
