@@ -305,6 +305,39 @@ async def test_a_spec_that_changes_on_the_way_is_reached(
     assert world.status()["state"] == ("OutOfService" if wanted.get("suspend") else "InService")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param(SMALL, LARGE, id="more"),
+        pytest.param(SMALL, {**SMALL, "limits": {**SMALL["limits"], "cpu": "1"}}, id="one amount more"),
+    ],
+)
+async def test_a_successor_whose_watch_lags_goes_on_with_the_new_amounts_and_not_with_the_old_ones(
+    world: World, old: dict[str, Any], new: dict[str, Any]
+) -> None:
+    before = copy.deepcopy(world.api.objects[names.KIND, *KEY])
+    assert before["spec"] == spec(old)
+    world.want(spec(new))
+    await world.run()
+    changed = 0
+    while world.api.writes:
+        there, found = copy.deepcopy(world.api.objects), []
+        for stale in (False, True):
+            world.api.objects = {**copy.deepcopy(there), **({(names.KIND, *KEY): before} if stale else {})}
+            await world.start()  # with what a watch that lags has told
+            world.api.objects = copy.deepcopy(there)
+            await world.reconciler.reconcile(KEY)
+            found.append(facts(world))
+        assert found[0] == found[1]
+        world.api.objects = there
+        world.controllers.run()
+        world.writes()
+        await world.run()
+        changed += 1
+    assert changed > 3
+    assert [amounts["limits"] for amounts in world.amounts()] == [new["limits"]] * 2
+
+
 async def test_steps_with_bake_time_are_kept_for_amounts_too(world: World) -> None:
     world.want(spec(rollout={"strategy": "Canary"}))
     await world.settle()
