@@ -2,12 +2,13 @@
 
 # ruff: noqa: E402 - the signal first: loading the rest takes longest
 
+import os
 import signal
 import sys
 
 
 def _leave(*_: object) -> None:
-    sys.exit(0)
+    os._exit(0)  # an exception would be lost where one is only printed, in a callback of an import for one
 
 
 if __name__ == "__main__":
@@ -16,7 +17,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _leave)
 
 import contextlib
-import os
 import resource
 from collections.abc import Sequence
 

@@ -59,6 +59,8 @@ class Load:
         self.lost: list[dict[str, Any]] = []
         self.reconnected = 0
         self.closed_unannounced = 0
+        self.longest_pause = 0.0
+        """Seconds without a new connection: this process stood still, which is not the other side's doing."""
 
     def next_id(self) -> str:
         self.sequence += 1
@@ -79,11 +81,14 @@ class Load:
         """A new connection for each request."""
         tasks = set()
         schedule = Schedule(ONE_SHOT_PERIOD)
+        last = time.monotonic()
         while not stopped():
             task = asyncio.create_task(self.ask(f"{mode} one-shot", mode, None, close=True))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
             await schedule.turn()
+            self.longest_pause = max(self.longest_pause, time.monotonic() - last)
+            last = time.monotonic()
         await asyncio.gather(*tasks)
 
     async def streams(self) -> None:
@@ -138,6 +143,7 @@ class Load:
             "slowest": {kind: round(seconds, 2) for kind, seconds in self.slowest.items()},
             "connections": self.reconnected,
             "closed unannounced": self.closed_unannounced,
+            "longest pause": round(self.longest_pause, 2),
         }
 
 

@@ -22,6 +22,8 @@ STREAM_SECONDS = 12
 ENDPOINTS = ("busy-direct", "busy-serial")
 RATE = 50
 """Requests per second that a machine which is busy otherwise must reach, too; the callers ask for 287."""
+MOST_PAUSE = 1.5
+"""Seconds. The router of a pod that ends waits 2 s for somebody new; callers who stand still so long prove nothing."""
 BUDGET_SECONDS = 20
 """For a generation that can not come up."""
 
@@ -147,9 +149,12 @@ def test_ten_rolling_updates_scaling_and_a_deleted_pod_lose_no_request(
 
 def test_a_deleted_single_pod_goes_on_until_its_successor_serves(endpoints: Namespace, figures: list[str]) -> None:
     """A Service sends to pods that end, as long as they are ready and no other pod is."""
-    found: dict[str, Any] = {}
-    with load(endpoints, found):
-        times = [roll(endpoints, delete_one_pod(endpoints), 1) for _ in range(2)]
+    found: dict[str, Any] = {"longest pause": MOST_PAUSE}
+    times: list[float] = []
+    for _ in range(3):
+        if found["longest pause"] >= MOST_PAUSE:
+            with load(endpoints, found):
+                times = [roll(endpoints, delete_one_pod(endpoints), 1) for _ in range(2)]
     shown = ", ".join(f"{seconds:.0f}" for seconds in times)
     check(found, figures, f"the only pod deleted twice, a new one after {shown} s each")
 

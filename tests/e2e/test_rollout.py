@@ -107,7 +107,8 @@ def test_a_generation_that_does_not_come_up_goes_back_and_a_fixed_one_goes_forwa
         began = time.monotonic()
         namespace.wait_status("back", lambda status: status.get("reason") == "RolledBack", "rolled back", 120)
         figures.append(f"back in service {time.monotonic() - began:.1f} s after a bad image, budget of 40 s included")
-        assert states() == ["InService", "Updating", "RollingBack", "InService"]
+        wanted = ["InService", "Updating", "RollingBack", "InService"]
+        cluster.wait_until(lambda: states() == wanted, 20, lambda: f"{wanted}: {states()}")
     status = namespace.status("back")
     assert status["observedGeneration"] == 2
     assert status["failureReason"].startswith("generation 2 was rejected: container solo: ImagePull: image localhost")
@@ -236,7 +237,7 @@ def _is_ready(pod: dict[str, Any]) -> bool:
 def test_a_canary_bakes_beside_the_old_pods_and_then_all_others_follow(
     namespace: Namespace, caller: Callable[[str, int], Counter[str]], figures: list[str]
 ) -> None:
-    rollout = {"strategy": "Canary", "stepPercent": 30, "bakeSeconds": 15}
+    rollout = {"strategy": "Canary", "stepPercent": 30, "bakeSeconds": 20}
     namespace.apply(endpoint("canary", "v1", replicas=3, rollout=rollout))
     namespace.wait_in_service("canary")
     namespace.apply(endpoint("canary", "v2", replicas=3, rollout=rollout))
@@ -258,7 +259,7 @@ def test_a_canary_bakes_beside_the_old_pods_and_then_all_others_follow(
 
 
 def test_linear_takes_step_after_step_and_each_bakes(namespace: Namespace, figures: list[str]) -> None:
-    rollout = {"strategy": "Linear", "stepPercent": 50, "bakeSeconds": 8}
+    rollout = {"strategy": "Linear", "stepPercent": 50, "bakeSeconds": 12}
     namespace.apply(endpoint("linear", "v1", replicas=2, rollout=rollout))
     namespace.wait_in_service("linear")
     namespace.apply(endpoint("linear", "v2", replicas=2, rollout=rollout))

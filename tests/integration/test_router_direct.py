@@ -16,7 +16,9 @@ from botocore.exceptions import ClientError
 
 from support import http as caller
 from support import processes
+from support.law import ok
 from support.processes import Router
+from support.recorder import recorder
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +121,7 @@ def test_pipelined_requests_are_answered_in_order(direct: Router) -> None:
     lines = b"Host: m\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n%b: second\r\n\r\n%02d"
     request = b"POST /invocations HTTP/1.1\r\n" + lines
     data = b"".join(request % (caller.TARGET.encode(), number) for number in range(20))
-    reply = caller.raw(direct.port, data, seconds=2)
+    reply = caller.raw(direct.port, data, seconds=20, until=b"second(19)")
     assert [reply.find(b"second(%02d)" % number) for number in range(20)] == sorted(
         reply.find(b"second(%02d)" % number) for number in range(20)
     )
@@ -283,29 +285,26 @@ def test_a_container_that_takes_too_long_is_a_model_error_that_names_the_budget(
     table = processes.table("Direct", {"slow": port})
     table["targets"][0]["invocationTimeoutSeconds"] = 0.5
     with (
-        processes.model("slow", port, tmp_path / "slow.log", SLOW_MS="5000"),
+        processes.model("slow", port, tmp_path / "slow.log", SLOW_MS="60000"),
         processes.router(tmp_path, table) as router,
     ):
-        began = time.monotonic()
         reply = caller.post(router.port, b"x", target="slow")
         assert reply.status == 424
         assert "first byte budget of 0.5 s ran out" in reply.json()["Message"]
-        assert time.monotonic() - began < 3
 
 
 def test_above_its_concurrency_a_container_answers_429_at_once(tmp_path: Path) -> None:
-    port = processes.free_port()
-    table = processes.table("Direct", {"slow": port})
-    table["targets"][0]["maxConcurrency"] = 1
-    with (
-        processes.model("slow", port, tmp_path / "slow.log", SLOW_MS="1500"),
-        processes.router(tmp_path, table) as router,
-    ):
-        first = threading.Thread(target=caller.post, args=(router.port, b"x", "slow"))
-        first.start()
-        processes.wait_until("first is in flight", lambda: router.sample("mce_inflight", container="slow") == 1)
-        reply = caller.post(router.port, b"x", target="slow")
-        first.join()
+    go_on = threading.Event()
+    with recorder(lambda _: [go_on, ok(b"")]) as container:
+        table = processes.table("Direct", {"slow": container.port})
+        table["targets"][0]["maxConcurrency"] = 1
+        with processes.router(tmp_path, table, "--queue-length", "0") as router:
+            first = threading.Thread(target=caller.post, args=(router.port, b"x", "slow"))
+            first.start()
+            processes.wait_until("first is in flight", lambda: router.sample("mce_inflight", container="slow") == 1)
+            reply = caller.post(router.port, b"x", target="slow")
+            go_on.set()
+            first.join()
         assert reply.status == 429
         assert reply.headers["x-amzn-errortype"] == "ModelNotReadyException"
         assert reply.headers["retry-after"] == "1"

@@ -15,9 +15,24 @@ from support.http import post
 TESTS = str(Path(__file__).parents[1])
 
 
+QUIET_SECONDS = 2.0
+"""For so long nobody new must have come to a pod that ends."""
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_pod_that_ends_stays_ready_and_serves_until_nobody_new_comes(tmp_path: Path, workers: str) -> None:
+    longest_pause, faults = QUIET_SECONDS, list[object]()
+    for turn in range(3):
+        if longest_pause > QUIET_SECONDS / 2:  # the machine stood still for as long as nobody new came
+            (tmp_path / str(turn)).mkdir()
+            longest_pause, faults = callers_of_a_pod_that_ends(tmp_path / str(turn), workers)
+    assert faults == []
+
+
+def callers_of_a_pod_that_ends(tmp_path: Path, workers: str) -> tuple[float, list[object]]:
+    """The longest time in which nobody new came while somebody should have, and what went wrong."""
     port = processes.free_port()
+    faults: list[object] = []
     with (
         processes.model("a", port, tmp_path / "a.log"),
         processes.router(tmp_path, processes.table("Direct", {"a": port}), "--workers", workers) as router,
@@ -33,19 +48,26 @@ def test_a_pod_that_ends_stays_ready_and_serves_until_nobody_new_comes(tmp_path:
         waiting = threading.Thread(target=hook)
         waiting.start()
         processes.wait_until("draining", lambda: router.sample("mce_draining") == 1)
-        end = time.monotonic() + 4  # well over the drain and the quiet time: somebody new comes all the time
-        while time.monotonic() < end:
-            reply = post(router.port, b"x", target="a")
-            assert (reply.status, reply.headers.get("connection")) == (200, "close")
-            assert router.is_ready()
+        last, longest_pause = time.monotonic(), 0.0
+        end = last + 4  # well over the drain and the quiet time: somebody new comes all the time
+        while last < end and not faults:
+            try:
+                reply = post(router.port, b"x", target="a")
+                if (reply.status, reply.headers.get("connection")) != (200, "close") or not router.is_ready():
+                    faults.append(reply)
+            except (OSError, http.client.HTTPException) as error:
+                faults.append(error)
+            longest_pause, last = max(longest_pause, time.monotonic() - last), time.monotonic()
             time.sleep(0.02)
-        last = time.monotonic()
-        assert released == []
-        waiting.join(20)
+        if released:
+            faults.append("it has ended while somebody came")
+        waiting.join(30)
         ((status, when),) = released
-        assert status == 200
-        assert when - last > 1
-        assert router.process.wait(10) == 0
+        if status != 200 or not when - last > 1:
+            faults.append((status, when - last))
+        if (code := router.process.wait(20)) != 0:
+            faults.append(code)
+    return longest_pause, faults
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

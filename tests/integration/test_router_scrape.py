@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -179,7 +180,7 @@ def test_containers_that_give_no_page_cost_the_others_nothing_and_their_cause_is
         assert theirs(page(router)) == [SHOWN % "good"]
         lines = [json.loads(line) for line in router.log.read_text().splitlines()]
         causes = [(line["container"], line["cause"]) for line in lines if "not shown" in line["event"]]
-        assert len(causes) == len(answers)
+        assert len(causes) == len(dict(causes)) == len(answers)
         for name, cause in causes:
             assert answers[name][1] in cause
 
@@ -238,18 +239,19 @@ def test_a_container_with_too_many_series_shows_some_and_says_how_many_not(tmp_p
 
 
 def test_many_callers_at_once_ask_each_container_once(tmp_path: Path) -> None:
+    all_ask = threading.Event()
+
     def slow(connection: socket.socket) -> None:
-        time.sleep(1)
+        all_ask.wait(1.5)
         whole(GOOD)(connection)
 
-    with scraped(tmp_path, a=slow, b=whole(GOOD)) as (router, running):
-        pages: list[str] = []
-        threads = [threading.Thread(target=lambda: pages.append(page(router))) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert [len(theirs(text)) for text in pages] == [2] * 8
+    with scraped(tmp_path, a=slow, b=whole(GOOD)) as (router, running), ThreadPoolExecutor(8) as pool:
+        pages = [pool.submit(page, router)]
+        processes.wait_until("a is asked", lambda: bool(running["a"].requests))
+        pages += [pool.submit(page, router) for _ in range(7)]
+        time.sleep(0.2)
+        all_ask.set()
+        assert [len(theirs(text.result())) for text in pages] == [2] * 8
         assert len(running["a"].requests) == len(running["b"].requests) == 1
         page(router)
         assert len(running["a"].requests) == 2
@@ -270,8 +272,8 @@ def test_invocations_go_on_while_hostile_pages_are_read(tmp_path: Path) -> None:
     line = b"a{" + b",".join(b'l%d="%%d"' % number for number in range(20)) + b"} 1\n"
     heavy = whole(b"".join(line.replace(b"%d", b"%d" % number) for number in range(3000)))
     answers = {f"c{number}": heavy for number in range(14)}
-    with scraped(tmp_path, **answers, last=endless(OK + b"\r\n", b"\n")) as (router, _):
-        pages: list[str] = []
+
+    def slowest_call(router: processes.Router) -> float:
         reader = threading.Thread(target=lambda: pages.append(page(router)))
         reader.start()
         slowest = 0.0
@@ -280,16 +282,24 @@ def test_invocations_go_on_while_hostile_pages_are_read(tmp_path: Path) -> None:
             assert caller.post(router.port, b"x", target="c0").status == 200
             slowest = max(slowest, time.monotonic() - started)
         reader.join()
-        assert slowest < 1
+        return slowest
+
+    pages: list[str] = []
+    with scraped(tmp_path, **answers, last=endless(OK + b"\r\n", b"\n")) as (router, _):
+        assert any(slowest_call(router) < 1 for _ in range(3))  # the machine itself may stand still for so long
         assert ours(pages[0], "success", "last") == 0
 
 
 def test_a_router_that_ends_waits_for_no_container(tmp_path: Path) -> None:
-    with scraped(tmp_path, a=silent) as (router, running):
-        threading.Thread(target=processes.get, args=(f"{router.admin_url}/metrics?containers=1",)).start()
-        processes.wait_until("a is asked", lambda: bool(running["a"].requests))
-        started = time.monotonic()
-        router.terminate()
-        assert router.process.wait(10) == 0
-        assert time.monotonic() - started < 1.9
-        assert "Traceback" not in router.log.read_text()
+    def seconds(folder: Path) -> float:
+        folder.mkdir()
+        with scraped(folder, a=silent) as (router, running):
+            threading.Thread(target=processes.get, args=(f"{router.admin_url}/metrics?containers=1",)).start()
+            processes.wait_until("a is asked", lambda: bool(running["a"].requests))
+            started = time.monotonic()
+            router.terminate()
+            assert router.process.wait(10) == 0
+            assert "Traceback" not in router.log.read_text()
+            return time.monotonic() - started
+
+    assert any(seconds(tmp_path / str(turn)) < 1.9 for turn in range(3))  # the machine may stand still meanwhile

@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError, EventStreamError
 from support import http as caller
 from support import processes
 from support.processes import Router
-from support.scripted import Script, Scripted, ok, read_until, request, scripted
+from support.scripted import Script, Scripted, body_of, ok, read_until, request, scripted
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 STREAM_PATH = "/endpoints/mnist/invocations-response-stream"
@@ -59,6 +59,8 @@ class Stage:
     container: Scripted
 
     def play(self, script: Script) -> None:
+        # The connection of the script before ends with it; a request that came just then could be sent on it.
+        processes.wait_until("the script before has ended", lambda: not self.container.playing)
         self.container.script = script
         self.container.received = b""
 
@@ -138,9 +140,9 @@ def test_a_silence_or_an_endless_stream_ends_with_its_budget_named(tmp_path: Pat
             if b"drip" in data:
                 connection.sendall(chunk(b"x"))
 
-    options = ("--reply-idle-seconds", "0.5", "--stream-seconds", "1.5")
+    options = ("--reply-idle-seconds", "3", "--stream-seconds", "4")
     with scripted(script) as container, direct(tmp_path, container, *options) as router:
-        for attributes, budget in (("still", "idle budget of 0.5 s"), ("drip", "stream budget of 1.5 s")):
+        for attributes, budget in (("still", "idle budget of 3 s"), ("drip", "stream budget of 4 s")):
             body = invoke(router, CustomAttributes=attributes)["Body"]
             with contextlib.closing(body), pytest.raises(EventStreamError, match=budget):
                 list(body)
@@ -226,7 +228,8 @@ def test_server_sent_events_pass_through_as_they_come(stage: Stage) -> None:
 
 
 def test_a_chunked_body_reaches_the_container_with_its_length(stage: Stage) -> None:
-    def script(_container: Scripted, connection: socket.socket, _data: bytes) -> None:
+    def script(container: Scripted, connection: socket.socket, data: bytes) -> None:
+        container.received = data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n" + body_of(connection, data)
         connection.sendall(ok(b""))
 
     stage.play(script)

@@ -277,6 +277,8 @@ class Soak:
         workers = self._workers if name == "direct" else 1
         arguments = ["--table", str(file), "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}"]
         arguments += ["--drain-seconds", "1", "--grace-seconds", "10"]
+        # A machine that stands still for a second would make a connection that is there look late.
+        arguments += ["--connect-timeout-seconds", "30"]
         arguments += ["--workers", str(workers)] if workers > 1 else []
         process = start("mce_router", *arguments, log=log, out=log.with_suffix(".access"))
         self.children.append(process)

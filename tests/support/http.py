@@ -37,13 +37,13 @@ def post(
         connection.close()
 
 
-def raw(port: int, data: bytes, seconds: float = 5.0) -> bytes:
-    """Sends `data` as it is; returns everything until the router closes, or what came within `seconds`."""
+def raw(port: int, data: bytes, seconds: float = 5.0, until: bytes | None = None) -> bytes:
+    """Sends `data` as it is; returns what came until the router closed, `until` was there, or `seconds` were over."""
     received = b""
     with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
         connection.sendall(data)
         try:
-            while piece := connection.recv(65536):
+            while (until is None or until not in received) and (piece := connection.recv(65536)):
                 received += piece
         except (TimeoutError, ConnectionResetError):
             pass

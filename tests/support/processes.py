@@ -19,18 +19,24 @@ MODEL = Path(__file__).with_name("model.py")
 START_SECONDS = 20.0
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nobody listens on, another one each time: who asked for it before may not listen yet."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
-def get(url: str) -> tuple[int, bytes]:
+def get(url: str, seconds: float = 5.0) -> tuple[int, bytes]:
     """Status and body of a GET; 0 when nobody answers."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as reply:
+        with urllib.request.urlopen(url, timeout=seconds) as reply:
             return reply.status, reply.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -65,6 +71,7 @@ def model(name: str, port: int, log: Path, **env: str) -> Iterator[subprocess.Po
     """A model server of ours on `port`, listening."""
     with process(sys.executable, str(MODEL), "serve", log=log, MODEL_NAME=name, PORT=str(port), **env) as child:
         wait_until(f"model {name} listens", lambda: _listens(port) or child.poll() is not None)
+        assert child.poll() is None, f"model {name} has ended: {log.read_text()}"
         yield child
 
 

@@ -24,6 +24,8 @@ class Scripted:
         self.port: int = self._server.getsockname()[1]
         self.received = b""
         self.requests = 0
+        self.playing: set[socket.socket] = set()
+        """Connections whose script has not ended."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -40,8 +42,12 @@ class Scripted:
             elif data:
                 self.requests += 1
                 self.received += data
-                self.script(self, connection, data)
-                connection.shutdown(socket.SHUT_WR)  # a close with something unread would destroy the answer
+                self.playing.add(connection)
+                try:
+                    self.script(self, connection, data)
+                    connection.shutdown(socket.SHUT_WR)  # a close with something unread would destroy the answer
+                finally:
+                    self.playing.discard(connection)
                 connection.settimeout(2)
                 while connection.recv(65536):
                     pass

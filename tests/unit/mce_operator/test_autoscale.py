@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mce_api.endpoint import MultiContainerEndpoint
@@ -41,8 +41,6 @@ def asked(made: MultiContainerEndpoint, *readings: Reading) -> tuple[int, str, f
     return (found.replicas, found.container, found.value) if found else None
 
 
-calm = settings(deadline=None)
-"""A busy machine is no fault of the law."""
 MUTE = PodReading(is_ready=True, loads=None)
 
 
@@ -131,21 +129,18 @@ COUNT = st.integers(1, 50)
 DEMAND = st.floats(0, 1000)
 
 
-@calm
 @given(DEMAND, DEMAND, COUNT, COUNT)
 def test_more_demand_never_asks_for_fewer(one: float, other: float, ready: int, present: int) -> None:
     less, more = sorted((one, other))
     assert autoscale.wanted_replicas(less, ready, present) <= autoscale.wanted_replicas(more, ready, present)
 
 
-@calm
 @given(DEMAND, COUNT)
 def test_constant_demand_is_answered_once_and_then_left_alone(demand: float, present: int) -> None:
     first = max(1, autoscale.wanted_replicas(demand, present, present))
     assert max(1, autoscale.wanted_replicas(demand, first, first)) == first
 
 
-@calm
 @given(DEMAND, COUNT)
 def test_no_replica_gets_more_than_its_target_and_the_tolerance(demand: float, present: int) -> None:
     wanted = autoscale.wanted_replicas(demand, present, present)
@@ -189,7 +184,6 @@ def test_the_way_up_and_down_again() -> None:
     assert course.steps(6, 0)[-1] == 1
 
 
-@calm
 @given(st.lists(st.floats(0, 5000), min_size=1, max_size=30), st.integers(1, 5), st.integers(0, 5), st.integers(1, 10))
 def test_replicas_never_leave_the_bounds(demands: list[float], low: int, more: int, start: int) -> None:
     made = endpoint(minReplicas=low, maxReplicas=low + more, replicas=start, scaleInCooldownSeconds=0)
@@ -197,7 +191,6 @@ def test_replicas_never_leave_the_bounds(demands: list[float], low: int, more: i
     assert all(low <= course.step(demand) <= low + more for demand in demands)
 
 
-@calm
 @given(st.floats(0, 1200), COUNT.filter(lambda count: count <= 10))
 def test_constant_demand_never_flaps(demand: float, start: int) -> None:
     course = Course(endpoint(replicas=start, scaleInCooldownSeconds=30))

@@ -3,13 +3,13 @@
 import json
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mce_api import names, routes, validation
 from unit.mce_operator import objects
 
-few = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=30)
 """A template is 15 containers deep; thirty of them say what a hundred would."""
 VOLUMES: dict[str, dict[str, Any]] = {
     "emptyDir": {},
