@@ -237,7 +237,7 @@ def _is_ready(pod: dict[str, Any]) -> bool:
 def test_a_canary_bakes_beside_the_old_pods_and_then_all_others_follow(
     namespace: Namespace, caller: Callable[[str, int], Counter[str]], figures: list[str]
 ) -> None:
-    rollout = {"strategy": "Canary", "stepPercent": 30, "bakeSeconds": 20}
+    rollout = {"strategy": "Canary", "stepPercent": 30, "bakeSeconds": 15}
     namespace.apply(endpoint("canary", "v1", replicas=3, rollout=rollout))
     namespace.wait_in_service("canary")
     namespace.apply(endpoint("canary", "v2", replicas=3, rollout=rollout))
@@ -259,7 +259,7 @@ def test_a_canary_bakes_beside_the_old_pods_and_then_all_others_follow(
 
 
 def test_linear_takes_step_after_step_and_each_bakes(namespace: Namespace, figures: list[str]) -> None:
-    rollout = {"strategy": "Linear", "stepPercent": 50, "bakeSeconds": 12}
+    rollout = {"strategy": "Linear", "stepPercent": 50, "bakeSeconds": 8}
     namespace.apply(endpoint("linear", "v1", replicas=2, rollout=rollout))
     namespace.wait_in_service("linear")
     namespace.apply(endpoint("linear", "v2", replicas=2, rollout=rollout))

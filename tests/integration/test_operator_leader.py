@@ -63,7 +63,7 @@ def test_after_sigterm_the_standby_leads_within_two_seconds_and_rewrites_nothing
     server.put(endpoint("second"))
     took = seconds_until("second endpoint", lambda: state(server, "second"), 10)
     print(f"SIGTERM to a write of the standby: {took:.2f} s")
-    # 1.1 s on an idle machine; that it did not wait for the Lease to run out (15 s) is what the 10 s say.
+    assert took < 5  # 2 s on an idle machine
     assert leader.process.wait(20) == 0
     assert not [path for path in writes(standby) if "/first" in path]
 

@@ -288,9 +288,11 @@ def test_a_container_that_takes_too_long_is_a_model_error_that_names_the_budget(
         processes.model("slow", port, tmp_path / "slow.log", SLOW_MS="60000"),
         processes.router(tmp_path, table) as router,
     ):
+        began = time.monotonic()
         reply = caller.post(router.port, b"x", target="slow")
         assert reply.status == 424
         assert "first byte budget of 0.5 s ran out" in reply.json()["Message"]
+        assert time.monotonic() - began < 3
 
 
 def test_above_its_concurrency_a_container_answers_429_at_once(tmp_path: Path) -> None:

@@ -61,11 +61,11 @@ def callers_of_a_pod_that_ends(tmp_path: Path, workers: str) -> tuple[float, lis
             time.sleep(0.02)
         if released:
             faults.append("it has ended while somebody came")
-        waiting.join(30)
+        waiting.join(20)
         ((status, when),) = released
         if status != 200 or not when - last > 1:
             faults.append((status, when - last))
-        if (code := router.process.wait(20)) != 0:
+        if (code := router.process.wait(10)) != 0:
             faults.append(code)
     return longest_pause, faults
 

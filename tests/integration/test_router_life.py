@@ -187,12 +187,12 @@ def test_a_drain_finishes_what_is_in_flight_then_exits_0(tmp_path: Path) -> None
         first = pool.submit(caller.post, router.port, b"x", target="slow")
         processes.wait_until("in flight", lambda: router.sample("mce_inflight", container="slow") == 1)
         router.terminate()
-        processes.wait_until("not ready", lambda: not router.is_ready())
+        processes.wait_until("not ready", lambda: not router.is_ready(), 2)
         late = caller.post(router.port, b"y", target="nobody")
         assert late.headers["connection"] == "close"
         go_on.set()
         assert first.result().status == 200
-        assert router.process.wait(20) == 0
+        assert router.process.wait(5) == 0
 
 
 def test_a_connection_that_was_not_told_to_close_serves_its_next_request_in_the_drain(tmp_path: Path) -> None:

@@ -201,9 +201,10 @@ def test_a_connection_too_many_is_told_so_and_the_others_go_on(tmp_path: Path) -
 def test_a_chain_has_one_budget_for_the_whole(tmp_path: Path, explicit: float) -> None:
     one, two = processes.free_port(), processes.free_port()
     limits = {"maxRequestBytes": 1000, "maxHopBytes": 1000, "maxConcurrency": 0, "maxInvocationSeconds": explicit}
+    each = "2500" if explicit else "700"  # within the budget, but not both together
     with (
-        processes.model("one", one, tmp_path / "1.log", SLOW_MS="200"),
-        processes.model("two", two, tmp_path / "2.log", SLOW_MS="60000" if explicit else "200"),
+        processes.model("one", one, tmp_path / "1.log", SLOW_MS=each),
+        processes.model("two", two, tmp_path / "2.log", SLOW_MS=each),
         processes.router(tmp_path, processes.table("Serial", {"one": one, "two": two}, limits=limits)) as router,
     ):
         reply = caller.post(router.port, b"x", content_type="text/plain")

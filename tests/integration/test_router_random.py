@@ -126,8 +126,7 @@ def _exchanged(port: int, data: bytes, answers: int, cut: int) -> tuple[bytes, b
         try:
             while True:
                 so_far = judge.replies(received, closed=False)
-                says_close = any(message.values(b"connection") == [b"close"] for message in so_far.messages)
-                connection.settimeout(10 if len(so_far.whole) < answers or says_close else 0.05)
+                connection.settimeout(10 if len(so_far.whole) < answers or so_far.says_close else 0.05)
                 if not (piece := connection.recv(65536)):
                     return received, True
                 received += piece
@@ -143,20 +142,12 @@ def _in_lanes(run: Callable[[int], None]) -> None:
             done.result()
 
 
-def _patient_post(router: processes.Router, body: bytes, lane: int) -> caller.Reply:
-    """The answer of a container; it has half a second, and on a busy machine it may stand still for that long."""
-    reply, tries = caller.post(router.port, body, target=_host(lane)), 1
-    while reply.headers.get("x-mce-reason") == "ModelTimeout" and tries < 5:
-        reply, tries = caller.post(router.port, body, target=_host(lane)), tries + 1
-    return reply
-
-
 def _unharmed(router: processes.Router, containers: list[Recorder]) -> None:
     assert router.process.poll() is None, SEED
     assert b"callback failed" not in router.log.read_bytes(), SEED
     for lane, container in enumerate(containers):
         assert not container.faults, (SEED, container.faults)
-        assert _patient_post(router, b"x", lane).body == marked(b"x"), SEED
+        assert caller.post(router.port, b"x", target=_host(lane)).body == marked(b"x"), SEED
         assert router.sample("mce_inflight", container=_host(lane)) == 0, SEED
 
 
@@ -216,8 +207,8 @@ def test_damaged_replies_are_answers_only_where_h11_reads_the_same(tmp_path: Pat
         containers = [stack.enter_context(recorder(answer)) for _ in range(_LANES)]
         table = processes.table("Direct", {_host(lane): one.port for lane, one in enumerate(containers)})
         for target in table["targets"]:
-            target["invocationTimeoutSeconds"] = 0.5
-        router = stack.enter_context(processes.router(tmp_path, table, "--reply-idle-seconds", "0.5"))
+            target["invocationTimeoutSeconds"] = 1.5  # the containers are threads of this process, on a busy machine
+        router = stack.enter_context(processes.router(tmp_path, table, "--reply-idle-seconds", "1.5"))
 
         def run(lane: int) -> None:
             dice = random.Random(SEED * _LANES + lane)
@@ -235,7 +226,7 @@ def test_damaged_replies_are_answers_only_where_h11_reads_the_same(tmp_path: Pat
                     assert len(container.whole) == before + 1, "another attempt"
                     processes.wait_until("all is said", lambda: container.said > said_before)  # noqa: B023
                     time.sleep(0.005)  # what the container did after its reply is known to the router
-                    following = _patient_post(router, b"next", lane)
+                    following = caller.post(router.port, b"next", target=_host(lane))
                     assert following.body == marked(b"next"), following
                 except AssertionError as error:
                     raise AssertionError(f"MCE_TEST_SEED={SEED} lane {lane} case {case}: {said!r}: {error}") from error

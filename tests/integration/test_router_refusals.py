@@ -413,8 +413,8 @@ def exchanged(connection: socket.socket, data: bytes) -> tuple[bytes, bool]:
         while piece := connection.recv(65536):
             received += piece
             so_far = judge.replies(received, closed=False)
-            says_close = any(message.values(b"connection") == [b"close"] for message in so_far.messages)
-            if so_far.end == "clean" and so_far.messages and not says_close:  # an interim one alone is no answer yet
+            # An interim one alone is no answer yet; after one that says so, the end must come.
+            if so_far.end == "clean" and so_far.messages and not so_far.says_close:
                 connection.settimeout(0.04)  # a second answer would come at once
     except TimeoutError:
         return received, False

@@ -249,7 +249,7 @@ def test_many_callers_at_once_ask_each_container_once(tmp_path: Path) -> None:
         pages = [pool.submit(page, router)]
         processes.wait_until("a is asked", lambda: bool(running["a"].requests))
         pages += [pool.submit(page, router) for _ in range(7)]
-        time.sleep(0.2)
+        time.sleep(1)
         all_ask.set()
         assert [len(theirs(text.result())) for text in pages] == [2] * 8
         assert len(running["a"].requests) == len(running["b"].requests) == 1
@@ -272,8 +272,8 @@ def test_invocations_go_on_while_hostile_pages_are_read(tmp_path: Path) -> None:
     line = b"a{" + b",".join(b'l%d="%%d"' % number for number in range(20)) + b"} 1\n"
     heavy = whole(b"".join(line.replace(b"%d", b"%d" % number) for number in range(3000)))
     answers = {f"c{number}": heavy for number in range(14)}
-
-    def slowest_call(router: processes.Router) -> float:
+    with scraped(tmp_path, **answers, last=endless(OK + b"\r\n", b"\n")) as (router, _):
+        pages: list[str] = []
         reader = threading.Thread(target=lambda: pages.append(page(router)))
         reader.start()
         slowest = 0.0
@@ -282,24 +282,16 @@ def test_invocations_go_on_while_hostile_pages_are_read(tmp_path: Path) -> None:
             assert caller.post(router.port, b"x", target="c0").status == 200
             slowest = max(slowest, time.monotonic() - started)
         reader.join()
-        return slowest
-
-    pages: list[str] = []
-    with scraped(tmp_path, **answers, last=endless(OK + b"\r\n", b"\n")) as (router, _):
-        assert any(slowest_call(router) < 1 for _ in range(3))  # the machine itself may stand still for so long
+        assert slowest < 1
         assert ours(pages[0], "success", "last") == 0
 
 
 def test_a_router_that_ends_waits_for_no_container(tmp_path: Path) -> None:
-    def seconds(folder: Path) -> float:
-        folder.mkdir()
-        with scraped(folder, a=silent) as (router, running):
-            threading.Thread(target=processes.get, args=(f"{router.admin_url}/metrics?containers=1",)).start()
-            processes.wait_until("a is asked", lambda: bool(running["a"].requests))
-            started = time.monotonic()
-            router.terminate()
-            assert router.process.wait(10) == 0
-            assert "Traceback" not in router.log.read_text()
-            return time.monotonic() - started
-
-    assert any(seconds(tmp_path / str(turn)) < 1.9 for turn in range(3))  # the machine may stand still meanwhile
+    with scraped(tmp_path, a=silent) as (router, running):
+        threading.Thread(target=processes.get, args=(f"{router.admin_url}/metrics?containers=1",)).start()
+        processes.wait_until("a is asked", lambda: bool(running["a"].requests))
+        started = time.monotonic()
+        router.terminate()
+        assert router.process.wait(10) == 0
+        assert time.monotonic() - started < 1.9
+        assert "Traceback" not in router.log.read_text()

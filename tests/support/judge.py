@@ -68,6 +68,11 @@ class Reading:
     def whole(self) -> tuple[Message, ...]:
         return tuple(message for message in self.messages if message.complete)
 
+    @property
+    def says_close(self) -> bool:
+        """Whether a message says that its connection ends with it."""
+        return any(message.values(b"connection") == [b"close"] for message in self.messages)
+
 
 def requests(data: bytes) -> Reading:
     """The requests in `data`, as h11 reads them, with empty lines before a request line skipped (RFC 9112, 2.2)."""

@@ -150,11 +150,11 @@ def test_nobody_reads_no_wait_the_rest_is_dropped_and_counted_and_the_end_comes_
         for _ in range(12_000):
             log.record(request(targets="a" * 600))
         log.flush()
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 5
     assert 36_000 - pipe.dropped < 2 * (4 << 20) // 600
     began = time.monotonic()
     log.close()
-    assert 0.5 < time.monotonic() - began < 30
+    assert 0.5 < time.monotonic() - began < 3
     pipe.close(pipe.reader)
     while log._writing:  # its thread must let the pipe go: the next test gets the same descriptor
         time.sleep(0.005)
@@ -198,8 +198,7 @@ def test_its_thread_ends_with_it(pipe: Pipe) -> None:
     before = set(threading.enumerate())
     log = pipe.log()
     log.record(request())
-    mine = set(threading.enumerate()) - before
+    (mine,) = set(threading.enumerate()) - before
     log.close()
-    for thread in mine:
-        thread.join(20)
-    assert not any(thread.is_alive() for thread in mine)
+    mine.join(5)
+    assert not mine.is_alive()
