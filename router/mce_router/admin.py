@@ -140,7 +140,7 @@ class Admin:
         """Until when the caller waits for a better answer: probes are a second apart at least, a start takes less."""
         wanted = request.query.get("wait", "0")
         if not _SECONDS.fullmatch(wanted) or float(wanted) > _LONGEST_WAIT_SECONDS:
-            text = f"wait may be 0 to {_LONGEST_WAIT_SECONDS:g} seconds, such as wait=0.8\n"
+            text = f"wait may be 0 to {_LONGEST_WAIT_SECONDS:g} seconds, such as wait=0.8, not {wanted[:40]!a}\n"
             raise web.HTTPBadRequest(text=text)
         return self._clock() + float(wanted)
 
