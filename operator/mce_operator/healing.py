@@ -9,7 +9,7 @@ from typing import Any, Final
 from mce_kit.kube import ApiError
 from mce_operator import observed as facts
 from mce_operator.cache import CHILD_KINDS, OTHERS, OWNED, Cache
-from mce_operator.drift import Drift, drifts
+from mce_operator.drift import Drift, drifts, lasting
 from mce_operator.events import DRIFT_CONFLICT, DRIFT_HEALED, Recorder
 from mce_operator.key import Key
 from mce_operator.metrics import Metrics
@@ -30,6 +30,8 @@ class Treatment:
     """What has been set back too often, and is left as it is for now."""
     versions: Mapping[str, str]
     """Of the objects with drift, before anything is written; by kind."""
+    lasting: frozenset[str]
+    """Kinds of the children that are known from now on, though the caches may have lost them by the end of the pass."""
 
 
 class Healing:
@@ -54,13 +56,15 @@ class Healing:
         """What may be written now."""
         cuts = tuple(cut for cut in plan.cuts if not self._patience.is_in_vain(observed, cut))
         plan = replace(plan, cuts=cuts)
-        found = drifts(plan, observed, self._patience.known(observed))
+        known = self._patience.known(observed)
+        found = drifts(plan, observed, known)
         refused = self._patience.admit(observed, found, self._utc())
         return Treatment(
             plan=plan.without(refused.kinds) if refused.kinds else plan,
             drifts=found,
             refused=refused,
             versions={drift.kind: self._version(drift.kind, observed.key) for drift in found},
+            lasting=lasting(plan, observed, known),
         )
 
     async def report(self, treatment: Treatment, observed: Observed, failures: Sequence[Failure]) -> None:
@@ -77,7 +81,8 @@ class Healing:
                 _log.warning("drift healed", extra={"endpoint": "/".join(observed.key), "drift": str(drift)})
                 note = f"{drift}; it is as it should be again"
                 await self._post(observed, DRIFT_HEALED, note, note)
-        self._patience.ended(observed, (kind for kind in CHILD_KINDS if self._is_there(kind, observed)))
+        there = {kind for kind in CHILD_KINDS if self._is_there(kind, observed)}
+        self._patience.ended(observed, there | treatment.lasting)
 
     def forget(self, key: Key) -> None:
         """The endpoint is gone."""

@@ -51,13 +51,13 @@ class Refused:
 
 
 class Patience:
-    """The allowances of all endpoints, and which children each had when its last pass ended."""
+    """The allowances of all endpoints, and which children each is known to have."""
 
     def __init__(self) -> None:
         self._memories: dict[Key, _Memory] = {}
 
     def known(self, observed: Observed) -> frozenset[str]:
-        """Kinds of the children that were there when the last pass over this very endpoint ended."""
+        """What the last pass over this very endpoint ended with."""
         memory = self._memories.get(observed.key)
         return memory.known if memory and memory.uid == observed.uid else frozenset()
 
@@ -87,7 +87,7 @@ class Patience:
         self._of(observed).in_vain[cut.live.kind] = frozenset(cut.paths)
 
     def ended(self, observed: Observed, known: Iterable[str]) -> None:
-        """A pass has ended with these kinds of children there."""
+        """A pass has ended with these kinds of children there, or still to be made good."""
         self._of(observed).known = frozenset(known)
 
     def forget(self, key: Key) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mce_api import names
+from mce_operator import patience
 from support import cases, cluster
 from support.cluster import CommandError, Namespace
 
@@ -30,10 +31,10 @@ def endpoint(namespace: Namespace) -> Namespace:
     return namespace
 
 
-def facts(namespace: Namespace, kind: str) -> dict[str, Any]:
+def facts(namespace: Namespace, kind: str, name: str = "drift") -> dict[str, Any]:
     """What of a child is ours; empty if it is not there."""
     try:
-        found = namespace.get(kind, "drift")
+        found = namespace.get(kind, name)
     except CommandError:
         return {}
     metadata, spec = found["metadata"], dict(found.get("spec", {}))
@@ -138,6 +139,24 @@ def test_a_deleted_child_comes_back(endpoint: Namespace, figures: list[str], kin
         10,
         lambda: f"an Event of {kind}; there are {notes(endpoint)}",
     )
+
+
+def test_a_child_that_was_edited_too_often_is_told_of_when_it_was_deleted_too(endpoint: Namespace) -> None:
+    endpoint.apply(cases.document("worn", pod={"nodeSelector": {"no": "such"}}))
+    cluster.wait_until(lambda: bool(facts(endpoint, "service", "worn")), 30, lambda: "the Service")
+    before = facts(endpoint, "service", "worn")
+
+    def healed() -> bool:
+        return facts(endpoint, "service", "worn") == before
+
+    for number in range(patience.AT_ONCE):
+        endpoint.kubectl("annotate", "service", "worn", f"{names.HASH_ANNOTATION}={number}", "--overwrite", INTRUDER)
+        cluster.wait_until(healed, HEALED_SECONDS, lambda: f"healed: {facts(endpoint, 'service', 'worn')}")
+    endpoint.kubectl("delete", "service", "worn", "--wait=false")
+    cluster.wait_until(healed, HEALED_SECONDS, lambda: f"made again: {facts(endpoint, 'service', 'worn')}")
+    told = "Service worn: deleted; it is as it should be again"
+    cluster.wait_until(lambda: told in notes(endpoint), 10, lambda: f"an Event; there are {notes(endpoint)}")
+    endpoint.kubectl("delete", "mcep", "worn")
 
 
 def test_all_children_deleted_together_come_back(endpoint: Namespace, figures: list[str]) -> None:

@@ -16,6 +16,7 @@ from mce_operator.cache import Cache
 from mce_operator.events import Recorder
 from mce_operator.key import Key
 from mce_operator.metrics import Metrics
+from mce_operator.patience import AT_ONCE, PAUSE_SECONDS
 from mce_operator.reconcile import DONE, Outcome, Reconciler
 from mce_operator.sync import Scope
 from mce_operator.throttle import Bucket, Throttle
@@ -210,6 +211,76 @@ async def test_a_deleted_child_is_told_but_not_one_that_is_made_for_the_first_ti
     assert event["note"] == "Service mnist: deleted; it is as it should be again"
 
 
+def drift_events(cluster: Cluster) -> list[tuple[str, str]]:
+    return [(event["reason"], event["note"]) for event in cluster.api.events if event["reason"].startswith("Drift")]
+
+
+SERVICE_IS_BACK = ("DriftHealed", "Service mnist: deleted; it is as it should be again")
+
+
+async def test_a_child_that_is_deleted_too_often_is_told_of_when_it_is_back(cluster: Cluster) -> None:
+    await cluster.run()
+    for _ in range(AT_ONCE):
+        del cluster.api.objects["Service", *KEY]
+        await cluster.run()
+    cluster.api.events.clear()
+    cluster.now += timedelta(minutes=4, seconds=59)
+    for _ in range(AT_ONCE):
+        cluster.edit("Service", lambda live: live["metadata"]["managedFields"][0]["fieldsV1"].pop("f:spec"))
+        await cluster.run()
+    cluster.now += timedelta(seconds=PAUSE_SECONDS - 1)
+    del cluster.api.objects["Service", *KEY]
+    for _ in range(2):  # it is looked at more often than it may be made again
+        await cluster.run()
+        assert ("Service", *KEY) not in cluster.api.objects
+    assert SERVICE_IS_BACK not in drift_events(cluster)
+    cluster.now += timedelta(seconds=1)
+    await cluster.run()
+    (event,) = [event for event in drift_events(cluster) if event[1].startswith(SERVICE_IS_BACK[1])]
+    assert event == (SERVICE_IS_BACK[0], f"{SERVICE_IS_BACK[1]} (2 more times since 01:00:00 UTC)")
+    assert 'healed_total{kind="Service",what="deleted"} 4.0' in cluster.metrics.render().decode()
+
+
+async def test_a_child_that_could_not_be_made_again_at_first_is_told_of_when_it_is_back(cluster: Cluster) -> None:
+    await cluster.run()
+    del cluster.api.objects["Service", *KEY]
+    cluster.api.fail["apply", "Service"] = ApiError(503, "ServiceUnavailable", "later")
+    for _ in range(2):
+        await cluster.run()
+    assert drift_events(cluster) == []
+    cluster.api.fail.clear()
+    await cluster.run()
+    assert drift_events(cluster) == [SERVICE_IS_BACK]
+
+
+async def test_a_child_that_goes_while_a_pass_runs_is_told_of(cluster: Cluster) -> None:
+    await cluster.run()
+    del cluster.api.objects["NetworkPolicy", *KEY]
+    apply = cluster.api.apply
+
+    async def meanwhile(body: dict[str, Any]) -> dict[str, Any]:
+        del cluster.api.objects["Service", *KEY]
+        cluster.cache.drop("Service", KEY)
+        return await apply(body)
+
+    cluster.api.apply = meanwhile  # type: ignore[method-assign]
+    await cluster.run()
+    cluster.api.apply = apply  # type: ignore[method-assign]
+    assert SERVICE_IS_BACK not in drift_events(cluster)
+    await cluster.run()
+    assert SERVICE_IS_BACK in drift_events(cluster)
+
+
+async def test_a_child_whose_deletion_takes_time_is_told_of_when_it_is_back(cluster: Cluster) -> None:
+    await cluster.run()
+    cluster.edit("Service", lambda live: live["metadata"].update(deletionTimestamp="2026-01-01T01:00:00Z"))
+    for _ in range(2):
+        await cluster.run()
+    del cluster.api.objects["Service", *KEY]
+    await cluster.run()
+    assert drift_events(cluster) == [SERVICE_IS_BACK]
+
+
 async def test_a_child_that_is_wanted_no_more_and_then_again_is_no_drift(cluster: Cluster) -> None:
     await cluster.run()
 
@@ -219,7 +290,7 @@ async def test_a_child_that_is_wanted_no_more_and_then_again_is_no_drift(cluster
     for replicas in (1, 2):
         cluster.edit(names.KIND, partial(scale, replicas=replicas))
         await cluster.run()
-    assert "DriftHealed" not in [event["reason"] for event in cluster.api.events]
+    assert drift_events(cluster) == []
     assert ("PodDisruptionBudget", *KEY) in cluster.api.objects
 
 
