@@ -13,7 +13,7 @@ from mce_operator.additions import removal
 from mce_operator.cache import WATCHED_KINDS, Cache, Object
 from mce_operator.metrics import Metrics
 from mce_operator.observed import Observed
-from mce_operator.plan import Cut, Failure, Plan
+from mce_operator.plan import Cut, Done, Failure, Plan
 from mce_operator.resize import Patch
 from mce_operator.resources.meta import K8sObject
 from mce_operator.throttle import Throttle
@@ -31,24 +31,29 @@ class Writer:
         self._metrics = metrics
         self._throttle = throttle
 
-    async def carry_out(self, plan: Plan, observed: Observed) -> tuple[Failure, ...]:
+    async def carry_out(self, plan: Plan, observed: Observed) -> Done:
         """Deletes, applies, cuts out; the first failure ends it, since later objects need the earlier ones."""
+        done: set[str] = set()
         for child in (*plan.orphans, *plan.superfluous):
             try:
                 await self._delete(child.kind, observed, child.uid)
             except ApiError as error:
-                return (_failure(child.kind, child.name, error),)
+                return Done(failures=(_failure(child.kind, child.name, error),))
         for built in plan.applies:
             try:
                 await self._apply(built)
             except ApiError as error:
-                return (_failure(built["kind"], built["metadata"]["name"], error),)
+                failure = _failure(built["kind"], built["metadata"]["name"], error)
+                return Done(kinds=frozenset(done), failures=(failure,))
+            done.add(built["kind"])
         for cut in plan.cuts:
             try:
                 await self._cut_out(cut, observed)
             except ApiError as error:
-                return (_failure(cut.live.kind, cut.live.name, error),)
-        return ()
+                failure = _failure(cut.live.kind, cut.live.name, error)
+                return Done(kinds=frozenset(done), failures=(failure,))
+            done.add(cut.live.kind)
+        return Done(kinds=frozenset(done))
 
     async def _delete(self, kind: str, observed: Observed, uid: str) -> None:
         key = observed.key

@@ -52,28 +52,9 @@ def drifts(plan: Plan, observed: Observed, known: AbstractSet[str]) -> tuple[Dri
     Args:
         plan: the plan of this pass.
         observed: what it was made from.
-        known: kinds of the children that the passes before have left or have still to make good.
+        known: kinds of the children that the endpoint has had: of those, one that is missing was taken away.
     """
     return tuple(_drifts(plan, observed, known))
-
-
-def lasting(plan: Plan, observed: Observed, known: AbstractSet[str]) -> frozenset[str]:
-    """Kinds of the children that only others can have taken away if the next pass does not find them.
-
-    Those of which one vanishes while this pass runs, or cannot be made again in it: it is told of when it is back.
-
-    Args:
-        plan: the plan of this pass, with what has to wait.
-        observed: what it was made from.
-        known: as for `drifts`.
-    """
-    missing = {built["kind"] for built in plan.applies} & (known - observed.children.keys())
-    there = {
-        child.kind
-        for child in observed.children.values()
-        if child.controller_uid == observed.uid and (not child.is_deleting or child.kind in known)
-    }
-    return frozenset(missing | there).difference(child.kind for child in (*plan.orphans, *plan.superfluous))
 
 
 def _drifts(plan: Plan, observed: Observed, known: AbstractSet[str]) -> Iterator[Drift]:

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -21,11 +21,26 @@ DRIFT_CONFLICT: Final = "DriftConflict"
 """Reason: that happens again and again."""
 
 
-@dataclass(slots=True, kw_only=True)
+_Identity = tuple[str, str, str]
+"""The endpoint's uid, the reason, the subject."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Posted:
     at: datetime
     generation: int
     left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """An Event that is worth posting."""
+
+    body: dict[str, Any]
+    """As the API server takes it."""
+    identity: _Identity
+    before: _Posted | None
+    """The same one, the last time."""
 
 
 class Recorder:
@@ -33,28 +48,24 @@ class Recorder:
 
     The same: same generation, since what somebody has just asked for is to be told; same reason, same subject
     (`container NAME`, `router`, `pods`), whatever else the message says, since a container's last words differ from
-    crash to crash. What was left out is counted in the next one.
+    crash to crash. What was left out is counted in the next one; what could not be posted is to be taken back.
     """
 
     def __init__(self, instance: str, utc: Callable[[], datetime]) -> None:
         self._instance = instance
         self._utc = utc
-        self._posted: dict[tuple[str, str, str], _Posted] = {}
+        self._posted: dict[_Identity, _Posted] = {}
 
-    def transition(self, observed: Observed, status: Status) -> dict[str, Any] | None:
-        """The Event about going from the stored status to `status`, or None if nothing has changed that matters."""
-        before = observed.told
+    def transition(self, observed: Observed, before: Status, status: Status) -> News | None:
+        """The Event about going from one status to another, or None if nothing has changed that matters."""
         if (before.state, before.reason, _subject(before)) == (status.state, status.reason, _subject(status)):
             return None
         reason = status.reason if status.failure_reason else status.state
-        count = self._count((observed.uid, reason, _subject(status)), observed.generation)
-        if count is None:
-            return None
         note = status.failure_reason or next((one.message for one in status.conditions if one.message), status.state)
         is_bad = bool(status.failure_reason) or status.state == State.FAILED
-        return self._event(observed, reason, note[:_NOTE_LENGTH] + count, is_bad=is_bad)
+        return self._news(observed, reason, note, _subject(status), observed.generation, is_bad=is_bad)
 
-    def drift(self, observed: Observed, reason: str, note: str, subject: str) -> dict[str, Any] | None:
+    def drift(self, observed: Observed, reason: str, note: str, subject: str) -> News | None:
         """The Event about what others did to the endpoint's objects.
 
         Args:
@@ -63,23 +74,32 @@ class Recorder:
             note: what was done; it has names that others chose, of which they have as many as they like.
             subject: what makes it the same Event.
         """
-        count = self._count((observed.uid, reason, subject), 0)
-        return None if count is None else self._event(observed, reason, note[:_NOTE_LENGTH] + count, is_bad=True)
+        return self._news(observed, reason, note, subject, 0, is_bad=True)
 
-    def _count(self, identity: tuple[str, str, str], generation: int) -> str | None:
-        """What the note ends with: how often it was left out before; None: it is to be left out."""
-        now = self._utc()
+    def take_back(self, news: News) -> None:
+        """It could not be posted: it is left out, and the next one is no repetition of it."""
+        if news.before is None:
+            self._posted.pop(news.identity, None)
+        else:
+            self._posted[news.identity] = replace(news.before, left_out=news.before.left_out + 1)
+
+    def _news(
+        self, observed: Observed, reason: str, note: str, subject: str, generation: int, *, is_bad: bool
+    ) -> News | None:
+        identity, now = (observed.uid, reason, subject), self._utc()
         posted = self._posted.get(identity)
         if posted is not None and posted.generation != generation:
             posted = None
-        if posted is not None and now - posted.at < _REPEAT_AFTER:
-            posted.left_out += 1
+        if posted is not None and timedelta(0) <= now - posted.at < _REPEAT_AFTER:  # the clock may have been set back
+            self._posted[identity] = replace(posted, left_out=posted.left_out + 1)
             return None
         if len(self._posted) >= _REMEMBERED:
             self._posted.clear()
         self._posted[identity] = _Posted(at=now, generation=generation)
-        left_out = posted.left_out if posted is not None else 0
-        return f" ({left_out} more times since {posted.at:%H:%M:%S} UTC)" if posted and left_out else ""
+        note = note[:_NOTE_LENGTH]
+        if posted is not None and posted.left_out:
+            note += f" ({posted.left_out} more times since {posted.at:%H:%M:%S} UTC)"
+        return News(body=self._event(observed, reason, note, is_bad=is_bad), identity=identity, before=posted)
 
     def _event(self, observed: Observed, reason: str, note: str, *, is_bad: bool) -> dict[str, Any]:
         key, now = observed.key, self._utc()

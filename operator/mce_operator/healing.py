@@ -1,23 +1,26 @@
 """Decides what of others' changes is set right now, and tells of it: one Event, one log line and one count for each."""
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-from mce_kit.kube import ApiError
-from mce_operator import observed as facts
-from mce_operator.cache import CHILD_KINDS, OTHERS, OWNED, Cache
-from mce_operator.drift import Drift, drifts, lasting
-from mce_operator.events import DRIFT_CONFLICT, DRIFT_HEALED, Recorder
+from mce_operator.announce import Announcer
+from mce_operator.cache import Cache
+from mce_operator.drift import Drift, What, drifts
+from mce_operator.events import DRIFT_CONFLICT, DRIFT_HEALED
 from mce_operator.key import Key
 from mce_operator.metrics import Metrics
-from mce_operator.observed import Observed
+from mce_operator.observed import Child, Observed
+from mce_operator.ownership import Path
 from mce_operator.patience import PAUSE_SECONDS, Patience, Refused
-from mce_operator.plan import Failure, Plan
+from mce_operator.plan import Cut, Done, Plan
 
 _log: Final = logging.getLogger(__name__)
+
+_Identity = tuple[str, What]
+"""Kind of the object, and what was done to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,81 +32,135 @@ class Treatment:
     refused: Refused
     """What has been set back too often, and is left as it is for now."""
     versions: Mapping[str, str]
-    """Of the objects with drift, before anything is written; by kind."""
-    lasting: frozenset[str]
-    """Kinds of the children that are known from now on, though the caches may have lost them by the end of the pass."""
+    """Of the objects that something is cut out of, before that; by kind."""
+
+    @property
+    def is_robbed(self) -> bool:
+        """Whether a child that was there is to be made again."""
+        return any(drift.what is What.DELETED and drift.kind not in self.refused.kinds for drift in self.drifts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Memory:
+    """What is remembered of one endpoint's children between passes. A new process begins with nothing."""
+
+    uid: str
+    known: frozenset[str] = frozenset()
+    """Kinds that it has had: one of them that is missing was taken away by others, whatever has happened since."""
+    open: Mapping[_Identity, Drift] = field(default_factory=dict)
+    """What is not as it should be yet: it is told of when it is, though that may take several passes."""
+    in_vain: Mapping[str, tuple[frozenset[Path], str]] = field(default_factory=dict)
+    """By kind, what was taken out and is still there (a default of the API server that somebody has applied), and the
+    edition of the object: with another value it is worth another try."""
+    patience: Patience = field(default_factory=Patience)
 
 
 class Healing:
     """The part of a pass that is about what others did."""
 
-    def __init__(
-        self,
-        post: Callable[[dict[str, Any]], Awaitable[None]],
-        cache: Cache,
-        recorder: Recorder,
-        metrics: Metrics,
-        utc: Callable[[], datetime],
-    ) -> None:
-        self._write = post
+    def __init__(self, cache: Cache, announcer: Announcer, metrics: Metrics, utc: Callable[[], datetime]) -> None:
         self._cache = cache
-        self._recorder = recorder
+        self._announcer = announcer
         self._metrics = metrics
         self._utc = utc
-        self._patience = Patience()
+        self._memories: dict[Key, _Memory] = {}
 
     def admit(self, plan: Plan, observed: Observed) -> Treatment:
         """What may be written now."""
-        cuts = tuple(cut for cut in plan.cuts if not self._patience.is_in_vain(observed, cut))
-        plan = replace(plan, cuts=cuts)
-        known = self._patience.known(observed)
-        found = drifts(plan, observed, known)
-        refused = self._patience.admit(observed, found, self._utc())
+        memory = self._of(observed)
+        plan = self._worthwhile(plan, observed, memory)
+        found = drifts(plan, observed, memory.known)
+        refused = memory.patience.admit({drift.kind for drift in found}, self._utc())
         return Treatment(
             plan=plan.without(refused.kinds) if refused.kinds else plan,
             drifts=found,
             refused=refused,
-            versions={drift.kind: self._version(drift.kind, observed.key) for drift in found},
-            lasting=lasting(plan, observed, known),
+            versions={cut.live.kind: self._version(cut.live.kind, observed.key) for cut in plan.cuts},
         )
 
-    async def report(self, treatment: Treatment, observed: Observed, failures: Sequence[Failure]) -> None:
-        """Tells what has been set right, and what is not any more for a while."""
-        for cut in () if failures else treatment.plan.cuts:
-            if self._version(cut.live.kind, observed.key) == treatment.versions[cut.live.kind]:
-                self._patience.was_in_vain(observed, cut)
+    async def report(self, treatment: Treatment, done: Done, before: Observed, plan: Plan, after: Observed) -> Plan:
+        """Tells what has been set right, and what is not any more for a while.
+
+        Args:
+            treatment: what was to be done.
+            done: what was.
+            before: the endpoint before that.
+            plan: what is to be done now.
+            after: the endpoint now, with the same spec.
+
+        Returns:
+            The plan without what cannot be done.
+        """
+        memory, vain = self._of(before), self._vain(treatment, done, before)
+        set_back = {drift.kind for drift in treatment.drifts} & done.kinds - vain.keys()
+        own = {child.kind for one in (before, after) for child in one.children.values() if _is_whole(child, before)}
+        memory = replace(
+            memory,
+            known=plan.wanted & (memory.known | own | done.kinds),
+            in_vain={**memory.in_vain, **vain},
+            patience=memory.patience.spent(set_back, self._utc()),
+        )
+        plan = self._worthwhile(plan, after, memory)
+        seen = {**memory.open, **_by_identity(treatment.drifts)}
+        # While somebody else's object has one of the names, nothing is planned: what is open stays so.
+        still = seen if plan.taken else _by_identity(drifts(plan, after, memory.known))
+        self._memories[before.key] = replace(memory, open=still)
         for drift in treatment.drifts:
             if drift.kind in treatment.refused.kinds:
                 note = f"{drift}, again and again; it is set right once in {PAUSE_SECONDS:g} s"
-                await self._post(observed, DRIFT_CONFLICT, note, drift.kind)
-            elif self._version(drift.kind, observed.key) != treatment.versions[drift.kind]:
-                self._metrics.healed(drift.kind, drift.what)
-                _log.warning("drift healed", extra={"endpoint": "/".join(observed.key), "drift": str(drift)})
-                note = f"{drift}; it is as it should be again"
-                await self._post(observed, DRIFT_HEALED, note, note)
-        there = {kind for kind in CHILD_KINDS if self._is_there(kind, observed)}
-        self._patience.ended(observed, there | treatment.lasting)
+                await self._announcer.drift(before, DRIFT_CONFLICT, note, drift.kind)
+        for (kind, what), drift in seen.items():
+            is_open = (kind, what) in still or (kind, What.DELETED) in still
+            if not is_open and kind in plan.wanted and not (what is What.ADDED and kind in vain):
+                await self._tell_healed(drift, before)
+        return plan
+
+    async def _tell_healed(self, drift: Drift, observed: Observed) -> None:
+        self._metrics.healed(drift.kind, drift.what)
+        _log.warning("drift healed", extra={"endpoint": "/".join(observed.key), "drift": str(drift)})
+        note = f"{drift}; it is as it should be again"
+        await self._announcer.drift(observed, DRIFT_HEALED, note, note)
 
     def forget(self, key: Key) -> None:
         """The endpoint is gone."""
-        self._patience.forget(key)
+        self._memories.pop(key, None)
 
-    async def _post(self, observed: Observed, reason: str, note: str, subject: str) -> None:
-        event = self._recorder.drift(observed, reason, note, subject)
-        if event is None:
-            return
-        try:
-            await self._write(event)
-        except ApiError as error:
-            _log.warning("event not posted", extra={"endpoint": "/".join(observed.key), "error": str(error)})
+    def take_over(self) -> None:
+        """Another operator may have written until now: what is known of the children is of yesterday."""
+        self._memories.clear()
+
+    def _of(self, observed: Observed) -> _Memory:
+        memory = self._memories.get(observed.key)
+        return memory if memory is not None and memory.uid == observed.uid else _Memory(uid=observed.uid)
+
+    def _worthwhile(self, plan: Plan, observed: Observed, memory: _Memory) -> Plan:
+        """The plan without cuts that were made before to no effect."""
+        cuts = tuple(cut for cut in plan.cuts if memory.in_vain.get(cut.live.kind) != self._attempt(cut, observed.key))
+        return replace(plan, cuts=cuts) if len(cuts) < len(plan.cuts) else plan
+
+    def _vain(self, treatment: Treatment, done: Done, observed: Observed) -> Mapping[str, tuple[frozenset[Path], str]]:
+        """The cuts that the API server took, and after which the object is what it was."""
+        return {
+            cut.live.kind: self._attempt(cut, observed.key)
+            for cut in treatment.plan.cuts
+            if cut.live.kind in done.kinds
+            and self._version(cut.live.kind, observed.key) == treatment.versions[cut.live.kind]
+        }
+
+    def _attempt(self, cut: Cut, key: Key) -> tuple[frozenset[Path], str]:
+        """What makes it the same cut of the same object; an object without a generation has its version for one."""
+        live = self._cache.get(cut.live.kind, key)
+        metadata = live["metadata"] if live else {}
+        return frozenset(cut.paths), str(metadata.get("generation") or metadata.get("resourceVersion", ""))
 
     def _version(self, kind: str, key: Key) -> str:
         live = self._cache.get(kind, key)
         return str(live["metadata"].get("resourceVersion", "")) if live else ""
 
-    def _is_there(self, kind: str, observed: Observed) -> bool:
-        live = self._cache.get(kind, observed.key)
-        if live is None:
-            return False
-        child = facts.child(kind, live, live[OWNED], live[OTHERS])
-        return child.controller_uid == observed.uid and not child.is_deleting
+
+def _is_whole(child: Child, observed: Observed) -> bool:
+    return child.controller_uid == observed.uid and not child.is_deleting
+
+
+def _by_identity(found: Iterable[Drift]) -> dict[_Identity, Drift]:
+    return {(drift.kind, drift.what): drift for drift in found}

@@ -104,6 +104,10 @@ class Elector:
             if step is Step.WAIT:
                 self._leadership.end()
                 return
+            if step is not Step.RENEW:
+                # Somebody else may have led since our last look, if only for a moment: this is another term.
+                self._leadership.end()
+                self._report()
             try:
                 await self._write()
             except ApiError as error:

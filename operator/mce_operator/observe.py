@@ -29,6 +29,7 @@ def observe(cache: Cache, key: Key) -> Observed | None:
         document=document,
         children=children,
         rollout=observed.rollout(deployment) if deployment else None,
+        began_with=children["Deployment"].annotations.get(names.TEMPLATE_ANNOTATION, "") if deployment else "",
         pods=observed.pods(cache.pods(key)),
         autoscaler=observed.autoscaler(autoscaler) if autoscaler else None,
     )
@@ -44,7 +45,17 @@ async def with_strangers(api: KubeApi, cache: Cache, found: Observed, kinds: Ite
         ApiError: if the API server does not answer that.
     """
     strangers = {kind: stranger for kind in kinds if (stranger := await _stranger(api, cache, kind, found.key))}
-    return replace(found, children={**found.children, **strangers}) if strangers else found
+    if not strangers:
+        return found
+    # Those that were only too new for the watch are in the caches now, with their own account of themselves.
+    known = observe(cache, found.key) or found
+    return replace(
+        found,
+        children={**found.children, **strangers},
+        rollout=known.rollout,
+        autoscaler=known.autoscaler,
+        began_with=known.began_with,
+    )
 
 
 async def with_fleet(api: KubeApi, found: Observed) -> Observed:

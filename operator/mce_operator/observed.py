@@ -206,6 +206,8 @@ class Observed:
     children: Mapping[str, Child] = field(default_factory=dict)
     """By kind."""
     rollout: Rollout | None = None
+    began_with: str = ""
+    """The template that the Deployment had when the pass began; empty: there was none."""
     pods: tuple[Pod, ...] = ()
     routers: Mapping[str, RouterReport] = field(default_factory=dict)
     """By pod name; only of pods that somebody has asked about, and that answered."""

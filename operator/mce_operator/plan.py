@@ -29,6 +29,8 @@ class Cut:
 class Plan:
     """The writes of one pass, in order."""
 
+    wanted: frozenset[str] = frozenset()
+    """Kinds of the children that the endpoint is to have."""
     is_applied: bool = False
     """Whether the live Deployment is the wanted one already."""
     applies: tuple[K8sObject, ...] = ()
@@ -64,9 +66,19 @@ class Failure:
     """The API server or the way to it is at fault, and not the object."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """How far a plan was carried out."""
+
+    kinds: frozenset[str] = frozenset()
+    """Kinds of the objects that were applied or cut out of, and answered for."""
+    failures: tuple[Failure, ...] = ()
+    """One at most; what comes after it in the plan was not tried."""
+
+
 def plan(wanted: Sequence[K8sObject], observed: Observed) -> Plan:
     """What turns the observed children into the wanted ones; `desired` says which those are."""
-    kinds = {built["kind"] for built in wanted}
+    kinds = frozenset(built["kind"] for built in wanted)
     taken = tuple(child for child in observed.children.values() if child.kind in kinds and _is_foreign(child))
     orphans = tuple(child for child in observed.children.values() if _is_orphan(child, observed.uid))
     superfluous = tuple(
@@ -78,11 +90,11 @@ def plan(wanted: Sequence[K8sObject], observed: Observed) -> Plan:
     live = observed.children.get("Deployment")
     applied = live is not None and live not in orphans and "Deployment" not in differing and not live.is_deleting
     if taken:
-        return Plan(is_applied=applied, taken=taken)
+        return Plan(wanted=kinds, is_applied=applied, taken=taken)
     gone = {child.kind for child in orphans}
     applies = tuple(built for built in wanted if built["kind"] in differing - gone)
     cuts = tuple(cut for built in wanted if built["kind"] not in gone if (cut := _cut(built, observed)))
-    return Plan(is_applied=applied, applies=applies, cuts=cuts, orphans=orphans, superfluous=superfluous)
+    return Plan(wanted=kinds, is_applied=applied, applies=applies, cuts=cuts, orphans=orphans, superfluous=superfluous)
 
 
 def _cut(built: K8sObject, observed: Observed) -> Cut | None:

@@ -13,12 +13,13 @@ from mce_kit.kube import ApiError, KubeApi
 from mce_operator import newness, resize
 from mce_operator import plan as plans
 from mce_operator import status as statuses
+from mce_operator.announce import Announcer
 from mce_operator.apply import Writer
 from mce_operator.cache import Cache
 from mce_operator.decisions import Decisions, decide, to_ask
 from mce_operator.desired import desired
 from mce_operator.events import Recorder
-from mce_operator.healing import Healing
+from mce_operator.healing import Healing, Treatment
 from mce_operator.key import Key
 from mce_operator.metrics import Metrics
 from mce_operator.observe import observe, with_fleet, with_strangers
@@ -46,6 +47,16 @@ OUTAGE_SECONDS: Final = 10
 """Longest pause after a failure of the API server or of the way to it: what had backed off is done soon after."""
 
 DONE: Final = Outcome(is_settled=True)
+AT_ONCE: Final = Outcome(is_settled=True, look_again_seconds=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """The endpoint at one moment of a pass, and what is to be done about it."""
+
+    observed: Observed
+    decisions: Decisions
+    plan: Plan
 
 
 class Reconciler:
@@ -67,23 +78,27 @@ class Reconciler:
         self._api = api
         self._cache = cache
         self._writer = writer
-        self._recorder = recorder
+        self._announcer = Announcer(recorder, writer.event)
         self._metrics = metrics
         self._routers = routers
         self._setup = setup
         self._utc = utc
-        self._healing = Healing(writer.event, cache, recorder, metrics, utc)
+        self._healing = Healing(cache, self._announcer, metrics, utc)
         self._scaling = scaling
         self._said: dict[Key, datetime] = {}
         """When each status was last written. A new process does not know, and writes the first news at once."""
         self._looked: dict[Key, datetime] = {}
         """When each status was last made. Of two children that are fought over, one may be refused in every pass."""
+        self._untold: dict[Key, tuple[str, Status]] = {}
+        """The uid and the status before the first write of which nobody knows whether it had its effect."""
         self._sure: set[Key] = set()
         """Endpoints whose spec is not older than what another operator may have acted upon."""
 
     def take_over(self) -> None:
         """Another operator may have written until now."""
-        self._sure.clear()
+        self._healing.take_over()
+        for memory in (self._said, self._looked, self._untold, self._sure):
+            memory.clear()
 
     async def reconcile(self, key: Key) -> Outcome:
         """Brings one endpoint closer to what its spec says, and its status to what is.
@@ -95,10 +110,24 @@ class Reconciler:
         if observed is None:
             self._metrics.endpoint_gone(key)
             self._healing.forget(key)
-            self._said.pop(key, None)
-            self._looked.pop(key, None)
+            for memory in (self._said, self._looked, self._untold):
+                memory.pop(key, None)
             self._sure.discard(key)
             return DONE
+        outcome = await self._act(observed)
+        return replace(outcome, look_again_seconds=0.0) if self._has_moved(observed) else outcome
+
+    def _has_moved(self, observed: Observed) -> bool:
+        """Whether the endpoint is another one by now.
+
+        If it was the answer to a write of ours that told so, no watch brings the news any more.
+        """
+        live = self._cache.get(names.KIND, observed.key)
+        now = replace(observed, document=live) if live is not None else observed
+        facts = [(one.uid, one.generation, one.is_deleting) for one in (observed, now)]
+        return facts[0] != facts[1]
+
+    async def _act(self, observed: Observed) -> Outcome:
         if observed.is_deleting:
             later = await self._publish(observed, statuses.deleting(observed, self._utc()))
             return Outcome(is_settled=True, look_again_seconds=later)
@@ -113,44 +142,63 @@ class Reconciler:
         observed = replace(observed, scaling=self._scaling(observed.key))
         if asked := to_ask(endpoint, observed, self._utc()):
             observed = replace(observed, routers=await self._routers.ask(asked))
+            if self._has_moved(observed):
+                return AT_ONCE  # that may have taken seconds, in which somebody has mended what would be rolled back
         if resize.is_under_way(observed):
             if await self._is_outdated(observed.key):
                 return await self.reconcile(observed.key)
             observed = await self._resized(endpoint, await with_fleet(self._api, observed))
-        decisions, plan = self._think(endpoint, observed)
-        if created := plans.creations(plan, observed):
-            alone, observed = observed, await with_strangers(self._api, self._cache, observed, created)
-            if observed is not alone:
-                decisions, plan = self._think(endpoint, observed)
-        if plan.has_writes and observed.children and await self._is_outdated(observed.key):
+        view = self._view(endpoint, observed)
+        if created := plans.creations(view.plan, observed):
+            observed = await with_strangers(self._api, self._cache, observed, created)
+            if observed is not view.observed:
+                view = self._view(endpoint, observed)
+        treatment = self._healing.admit(view.plan, observed)
+        if treatment.is_robbed:
+            self._sure.discard(observed.key)  # or is the endpoint gone, and its children with it?
+        has_begun = bool(observed.children) or treatment.is_robbed
+        if treatment.plan.has_writes and has_begun and await self._is_outdated(observed.key):
             return await self.reconcile(observed.key)
-        treatment = self._healing.admit(plan, observed)
-        failures = await self._writer.carry_out(treatment.plan, observed)
-        await self._healing.report(treatment, observed, failures)
-        if treatment.refused.kinds and not failures and self._has_just_looked(observed.key):
-            # Somebody writes against us: the status waits, too, or it would follow every one of those writes.
-            return Outcome(is_settled=True, look_again_seconds=treatment.refused.seconds)
-        is_settled = not (failures or plan.orphans)
-        if plan.applies and is_settled:  # the status tells of what is there now, so that it need not be written again
-            now_there = observe(self._cache, observed.key)
-            if now_there and (now_there.uid, now_there.generation) == (observed.uid, observed.generation):
-                observed = replace(now_there, routers=observed.routers, scaling=observed.scaling)
-                decisions, plan = self._think(endpoint, observed)
-        later = await self._conclude(observed, decisions, plan, failures)
-        hopeless = any(failure.is_terminating for failure in failures)
-        return Outcome(is_settled=hopeless or is_settled, look_again_seconds=later)
+        return await self._carry_out(endpoint, view, treatment)
 
-    async def _conclude(
-        self, observed: Observed, decisions: Decisions, plan: Plan, failures: Sequence[Failure]
-    ) -> float | None:
+    async def _carry_out(self, endpoint: MultiContainerEndpoint, view: _View, treatment: Treatment) -> Outcome:
+        observed = view.observed
+        done = await self._writer.carry_out(treatment.plan, observed)
+        after = self._view(endpoint, self._seen_again(observed)) if treatment.plan.has_writes else view
+        rest = await self._healing.report(treatment, done, observed, after.plan, after.observed)
+        is_settled = not (done.failures or view.plan.orphans)
+        again = 0.0 if is_settled and _is_news(rest, treatment) else treatment.refused.seconds or None
+        if treatment.refused.kinds and is_settled and self._has_just_looked(observed.key):
+            # Somebody writes against us: the status waits, too, or it would follow every one of those writes.
+            return Outcome(is_settled=True, look_again_seconds=again)
+        # The status tells of what is there now, so that it need not be written again.
+        later = await self._conclude(after if is_settled else view, done.failures)
+        hopeless = any(failure.is_terminating for failure in done.failures)
+        return Outcome(is_settled=hopeless or is_settled, look_again_seconds=_sooner(later, again))
+
+    def _seen_again(self, observed: Observed) -> Observed:
+        """The same endpoint, with the same spec, among what the answers to our writes have brought."""
+        now_there = observe(self._cache, observed.key)
+        if now_there is None or now_there.uid != observed.uid:
+            return observed
+        return replace(
+            now_there,
+            document=observed.document,
+            routers=observed.routers,
+            scaling=observed.scaling,
+            began_with=observed.began_with,
+        )
+
+    async def _conclude(self, view: _View, failures: Sequence[Failure]) -> float | None:
         """Tells how it went; returns the seconds after which there may be something else to tell or to do."""
+        observed, decisions = view.observed, view.decisions
         now = self._looked[observed.key] = self._utc()
         revision = decisions.revision
         situation = Situation(
             endpoint=revision.endpoint,
             observed=observed,
             decisions=decisions,
-            plan=plan,
+            plan=view.plan,
             verdict=verdict(
                 revision.endpoint,
                 resize.recast(observed, decisions.resizing),
@@ -191,19 +239,20 @@ class Reconciler:
 
     async def _resized(self, endpoint: MultiContainerEndpoint, observed: Observed) -> Observed:
         """`observed` after the next step of its in-place change; a step that is refused is what the rest learns."""
-        decisions, _ = self._think(endpoint, observed)
-        refusal = await self._writer.patch(decisions.resizing.patches, observed)
+        steps = self._view(endpoint, observed).decisions.resizing
+        refusal = await self._writer.patch(steps.patches, observed)
         if not refusal:
             return observed
         observed = replace(observed, refusal=refusal)
-        decisions, _ = self._think(endpoint, observed)
-        for patch in decisions.resizing.patches:  # each as far as it goes
+        steps = self._view(endpoint, observed).decisions.resizing
+        for patch in steps.patches:  # each as far as it goes
             await self._writer.patch((patch,), observed)
         return observed
 
-    def _think(self, endpoint: MultiContainerEndpoint, observed: Observed) -> tuple[Decisions, Plan]:
+    def _view(self, endpoint: MultiContainerEndpoint, observed: Observed) -> _View:
         decisions = decide(endpoint, observed, self._setup, self._utc())
-        return decisions, plans.plan(desired(decisions.revision.endpoint, decisions, self._setup), observed)
+        plan = plans.plan(desired(decisions.revision.endpoint, decisions, self._setup), observed)
+        return _View(observed=observed, decisions=decisions, plan=plan)
 
     async def _publish(self, observed: Observed, status: Status) -> float | None:
         """Writes the status if it says anything new, and an Event if it says something else.
@@ -214,27 +263,39 @@ class Reconciler:
         self._metrics.endpoint_is(observed.key, status)
         wanted, before = statuses.document(status), observed.document.get("status") or {}
         if wanted == before:
+            await self._tell(observed, status)
             return None
         last, now = self._said.get(observed.key), self._utc()
         if pause := newness.seconds_to_wait(before, wanted, (now - last).total_seconds() if last else None):
             return pause
+        uid, _ = self._untold.get(observed.key, ("", None))
+        if uid != observed.uid:
+            self._untold[observed.key] = (observed.uid, observed.told)
         if await self._writer.status(observed, wanted):
             self._said[observed.key] = now
             await self._tell(observed, status)
         return None
 
     async def _tell(self, observed: Observed, status: Status) -> None:
-        event = self._recorder.transition(observed, status)
-        if event is None:
-            return
-        _log.info(
-            "endpoint changed",
-            extra={"endpoint": "/".join(observed.key), "state": status.state, "reason": status.reason},
-        )
-        try:
-            await self._writer.event(event)
-        except ApiError as error:
-            _log.warning("event not posted", extra={"endpoint": "/".join(observed.key), "error": str(error)})
+        """The Event about the status as it is stored now; not always by the write that had the answer."""
+        uid, before = self._untold.pop(observed.key, ("", status))
+        if uid == observed.uid and await self._announcer.transition(observed, before, status):
+            _log.info(
+                "endpoint changed",
+                extra={"endpoint": "/".join(observed.key), "state": status.state, "reason": status.reason},
+            )
+
+
+def _is_news(rest: Plan, treatment: Treatment) -> bool:
+    """Whether there is something to write that was not there to be written before.
+
+    What was written a moment ago, and is not as it should be, is others' doing: the watch tells, or the next look.
+    """
+    hashes = [
+        {(built["kind"], built["metadata"]["annotations"][names.HASH_ANNOTATION]) for built in one.applies}
+        for one in (rest.without(treatment.refused.kinds), treatment.plan)
+    ]
+    return bool(treatment.plan.has_writes and (rest.without(treatment.refused.kinds).cuts or hashes[0] - hashes[1]))
 
 
 def _sooner(one: float | None, other: float | None) -> float | None:

@@ -278,7 +278,9 @@ def _go_on(change: _Change) -> Resizing:
         return _retreat(change.wanted, target, observed, "")
     if obstacle := _lost(live, target):
         return _retreat(change.wanted, target, observed, obstacle)
-    said = replace(target, method=Method.RESIZING, since=live.since)
+    # Other amounts than those that it began with get the time that those had.
+    since = live.since if live.hash == target.hash else change.now.isoformat(timespec="seconds")
+    said = replace(target, method=Method.RESIZING, since=since)
     pods = observed.fleet.pods if observed.fleet else [pod for pod in observed.pods if not pod.is_deleting]
     now = _as(change.wanted, said, total=len(pods))
     if observed.fleet is None or observed.children["Deployment"].hash != _hash(now.deployment):

@@ -34,6 +34,11 @@ class _Subject:
     document: Object
     endpoint: MultiContainerEndpoint
 
+    @property
+    def identity(self) -> tuple[Key, str]:
+        """Of this very endpoint: the next one may have its name."""
+        return self.key, _uid(self.document)
+
 
 class Scaler:
     """One round every 15 s over the endpoints that have `spec.autoscaling`."""
@@ -64,11 +69,12 @@ class Scaler:
         self._write = write
         self._wake = wake
         self._clock = clock
-        self._memories: dict[Key, Memory] = {}
+        self._memories: dict[tuple[Key, str], Memory] = {}
 
     def scaling(self, key: Key) -> Scaling | None:
-        """What has been seen and done of an endpoint since the start of the process."""
-        memory = self._memories.get(key)
+        """What has been seen and done of an endpoint since this process leads."""
+        document = self._cache.get(names.KIND, key)
+        memory = self._memories.get((key, _uid(document))) if document else None
         return memory.scaling if memory else None
 
     async def run_forever(self, may_act: Callable[[], bool]) -> NoReturn:
@@ -77,6 +83,8 @@ class Scaler:
             begun = self._clock.monotonic()
             if may_act():
                 await self.round()
+            else:
+                self._memories.clear()  # another one scales, and its last word is in the status
             await asyncio.sleep(max(0.0, begun + autoscale.INTERVAL_SECONDS - self._clock.monotonic()))
 
     async def round(self) -> None:
@@ -85,8 +93,8 @@ class Scaler:
         cpu: dict[tuple[str, str], dict[str, float]] = {}
         for usage in self._usage():
             cpu.setdefault((usage.namespace, usage.pod), {})[usage.container] = usage.cpu_cores
-        own = {subject.key for subject in subjects if scales_itself(subject.endpoint.spec.autoscaling)}
-        self._memories = {key: memory for key, memory in self._memories.items() if key in own}
+        own = {subject.identity for subject in subjects if scales_itself(subject.endpoint.spec.autoscaling)}
+        self._memories = {identity: memory for identity, memory in self._memories.items() if identity in own}
         await asyncio.gather(*(self._attempt(subject, cpu) for subject in subjects))
 
     def _subject(self, key: Key) -> _Subject | None:
@@ -111,27 +119,35 @@ class Scaler:
     async def _look(self, subject: _Subject, cpu: Mapping[tuple[str, str], Mapping[str, float]]) -> None:
         endpoint, key = subject.endpoint, subject.key
         present = wanted = replicas(endpoint.spec)
-        before = self._memories.get(key)
+        before = self._memories.get(subject.identity)
         if scales_itself(endpoint.spec.autoscaling):
             memory = autoscale.remembered(before, endpoint, await self._reading(subject, cpu))
-            self._memories[key] = memory
+            self._memories[subject.identity] = memory
             wanted = autoscale.target(endpoint, memory, memory.readings[-1].at)
             if _news(before) != _news(memory):
                 self._wake(key)
+            if self._has_moved(subject):
+                return
             if wanted != present and memory.latest is not None:
                 at = f"{self._clock.utc():%Y-%m-%dT%H:%M:%SZ}"
                 decided = autoscale.described(memory.latest, wanted, at)
-                self._memories[key] = replace(memory, decided=decided)
+                self._memories[subject.identity] = replace(memory, decided=decided)
         if wanted == endpoint.spec.replicas:
             return
         try:
             await self._write(subject.document, wanted)
         except ApiError:
-            if key in self._memories:
-                self._memories[key] = replace(self._memories[key], decided=before.decided if before else None)
+            if (memory_now := self._memories.get(subject.identity)) is not None:
+                decided_before = before.decided if before else None
+                self._memories[subject.identity] = replace(memory_now, decided=decided_before)
             raise
         facts = {"endpoint": "/".join(key), "from": endpoint.spec.replicas, "to": wanted}
         _log.info("scaled", extra=facts)
+
+    def _has_moved(self, subject: _Subject) -> bool:
+        """Whether somebody has changed the endpoint while its pods were asked: it may be not ours to scale any more."""
+        live = self._cache.get(names.KIND, subject.key)
+        return live is None or _edition(live) != _edition(subject.document)
 
     async def _reading(self, subject: _Subject, cpu: Mapping[tuple[str, str], Mapping[str, float]]) -> Reading:
         pods = [pod for pod in observed.pods(self._cache.pods(subject.key)) if not pod.is_deleting]
@@ -147,6 +163,15 @@ class Scaler:
                 for pod in pods
             },
         )
+
+
+def _uid(document: Object) -> str:
+    return str(document["metadata"].get("uid", ""))
+
+
+def _edition(document: Object) -> tuple[str, int, bool]:
+    metadata = document["metadata"]
+    return _uid(document), metadata.get("generation", 0), bool(metadata.get("deletionTimestamp"))
 
 
 def _serves(pod: Pod, endpoint: MultiContainerEndpoint) -> bool:

@@ -3,7 +3,8 @@
 A proven cause (`symptoms.OVER_AT`) stays on its container's line until that container has come past it, also while its
 pod is made anew; a newer proven cause of the same container takes its place. Of several containers the one explains the
 endpoint that has had its cause longest: what came later is often only what followed. The memory for this is the stored
-status, so that an operator's restart forgets nothing; a new generation begins anew.
+status, so that an operator's restart forgets nothing. A new generation begins anew if its pods are other ones, and not
+where only their number has changed.
 """
 
 from collections.abc import Sequence
@@ -22,8 +23,8 @@ from mce_operator.symptoms import Neighbours, Subject, Symptom
 _LOSS_COUNTS_FOR: Final = timedelta(minutes=5)
 """For which a lost pod explains that its successor is not up yet. Failed pods stay for days."""
 _ASK_AGAIN: Final = timedelta(seconds=30)
-"""Under availability Any a container that falls silent changes nothing that the API server knows: its router is asked
-so often."""
+"""A router is asked so often while it knows what changes nothing that the API server knows: which container is silent,
+and under availability Any whether one is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,7 @@ def verdict(
     wanted = replicas(endpoint.spec)
     missing = _missing(observed, wanted - len(pods), has_begun=bool(pods))
     lost = _lost(observed, template, now)
-    stored = {line.name: line for line in _remembered(observed, is_rollback=is_rollback)}
+    stored = {line.name: line for line in _remembered(observed, template, is_rollback=is_rollback)}
     derived = names.container_names([container.name for container in endpoint.spec.containers])
     found, lines = [symptoms.of_router(router_image, pod, now) for pod in pods], []
     router = _worst(found)
@@ -75,17 +76,19 @@ def verdict(
             line = _kept(line, worst, before, asked=any(pod.name in observed.routers for pod in pods))
         lines.append(_dated(line, before, now))
     moments = [symptom.look_again for symptom in found if symptom.look_again]
-    if endpoint.spec.availability == "Any" and any(pod.is_ready for pod in pods):
+    is_any = endpoint.spec.availability == "Any" and any(pod.is_ready for pod in pods)
+    if is_any or any(symptoms.is_worth_asking(pod, now) for pod in pods):
         moments.append(now + _ASK_AGAIN)
     who, cause = _cause(lines, router)
     return Verdict(containers=tuple(lines), cause=cause, subject=who, look_again=min(moments, default=None))
 
 
-def _remembered(observed: Observed, *, is_rollback: bool) -> Sequence[ContainerStatus]:
+def _remembered(observed: Observed, template: str, *, is_rollback: bool) -> Sequence[ContainerStatus]:
     """The stored lines, if they are about the same pods: a rollback stays in the generation that it takes back."""
     told = observed.told
     was_rollback = told.rollout is not None and told.rollout.method == "Rollback"
-    return told.containers if (told.observed_generation, was_rollback) == (observed.generation, is_rollback) else ()
+    is_same = told.observed_generation == observed.generation or observed.began_with == template
+    return told.containers if is_same and was_rollback == is_rollback else ()
 
 
 def _worst(found: Sequence[Symptom]) -> Symptom:

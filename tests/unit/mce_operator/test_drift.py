@@ -201,23 +201,21 @@ def test_names_that_an_intruder_chose_are_cut_short_and_few() -> None:
 
 
 def test_an_object_is_set_right_a_few_times_at_once_and_then_once_per_pause() -> None:
-    patience, seen = Patience(), observed()
-    drift = [Drift(kind="Service", name="mnist", what=What.DELETED)]
-    admitted = 0
+    patience, admitted = Patience(), 0
     for step in range(1000):  # 20 times a second
-        refused = patience.admit(seen, drift, NOW + timedelta(seconds=step / 20))
-        admitted += not refused.kinds
+        now = NOW + timedelta(seconds=step / 20)
+        refused = patience.admit(["Service"], now)
+        if not refused.kinds:
+            patience = patience.spent(["Service"], now)
+            admitted += 1
         assert 0 <= refused.seconds <= PAUSE_SECONDS
     assert admitted == AT_ONCE + 50 / PAUSE_SECONDS - 1
-    other = patience.admit(seen, [Drift(kind="Deployment", name="mnist", what=What.EDITED)], NOW)
-    assert other.kinds == frozenset()  # each object has its own
+    assert patience.admit(["Deployment"], NOW).kinds == frozenset()  # each object has its own
 
 
-def test_what_is_remembered_belongs_to_one_endpoint_and_goes_with_it() -> None:
-    patience, seen = Patience(), observed()
-    patience.ended(seen, ["Service"])
-    assert patience.known(seen) == {"Service"}
-    reborn = dataclasses.replace(seen, document={"metadata": {"uid": "reborn"}})
-    assert patience.known(reborn) == frozenset()
-    patience.forget(seen.key)
-    assert patience.known(seen) == frozenset()
+def test_a_clock_that_is_set_back_leaves_nobody_without_patience() -> None:
+    patience = Patience()
+    for _ in range(AT_ONCE):
+        patience = patience.spent(["Service"], NOW)
+    assert patience.admit(["Service"], NOW).kinds == {"Service"}
+    assert patience.admit(["Service"], NOW - timedelta(hours=1)).kinds == frozenset()

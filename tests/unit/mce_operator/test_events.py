@@ -20,9 +20,11 @@ class Course:
         wanted = Status(**status)
         document = objects.document(status=self.stored.model_dump(mode="json", by_alias=True, exclude_none=True))
         document["metadata"]["generation"] = self.generation
-        event = self.recorder.transition(Observed(key=Key("team-a", "mnist"), document=document), wanted)
+        observed = Observed(key=Key("team-a", "mnist"), document=document)
+        self.news = self.recorder.transition(observed, self.stored, wanted)
         self.stored = wanted
         self.now += timedelta(seconds=10)
+        event = self.news.body if self.news else {}
         return (event["type"], event["reason"], event["note"]) if event else None
 
 
@@ -64,3 +66,21 @@ def test_a_note_is_never_longer_than_the_api_server_takes() -> None:
     told = Course().goes_to(**CRASH, failure_reason="x" * 1024)
     assert told is not None
     assert len(told[2]) <= 1024
+
+
+def test_what_could_not_be_posted_is_told_the_next_time_and_counted() -> None:
+    course = Course()
+
+    def crashes() -> tuple[str, str, str] | None:
+        course.goes_to(state="InService")
+        return course.goes_to(**CRASH, failure_reason="container a: Exit: 1")
+
+    assert crashes()
+    course.now += timedelta(minutes=5)
+    assert crashes()
+    assert course.news
+    course.recorder.take_back(course.news)
+    told = crashes()
+    assert told
+    assert told[2] == "container a: Exit: 1 (1 more times since 12:00:10 UTC)"
+    assert crashes() is None

@@ -227,3 +227,17 @@ async def test_a_missing_right_is_said_once_with_its_cure(api: FakeApi, caplog: 
     (record,) = [one for one in caplog.records if one.levelname == "WARNING"]
     assert "grant get, create and update on leases in mce-system" in str(vars(record)["error"])
     assert not one.elector.is_informed
+
+
+async def test_a_lease_that_somebody_else_had_meanwhile_begins_another_term(api: FakeApi) -> None:
+    one, two = Candidate(api, "one"), Candidate(api, "two")
+    await one.turns()
+    await two.turns()
+    two.now = 20  # `one` stands still for so long
+    await two.turns()
+    assert two.leads
+    await two.elector.release()
+    one.now = 30
+    await one.turns()
+    assert one.leads
+    assert one.told == [True, False, True]  # what it knows is of before the other one's writes

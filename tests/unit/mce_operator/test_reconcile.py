@@ -1,8 +1,7 @@
 """The pass against an API server in memory: what is written, how often, and what is not."""
 
 import copy
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -10,72 +9,22 @@ import pytest
 
 from mce_api import names
 from mce_kit.kube import ApiError
-from mce_operator import sync
-from mce_operator.apply import Writer
-from mce_operator.cache import Cache
-from mce_operator.events import Recorder
-from mce_operator.key import Key
-from mce_operator.metrics import Metrics
 from mce_operator.patience import AT_ONCE, PAUSE_SECONDS
-from mce_operator.reconcile import DONE, Outcome, Reconciler
-from mce_operator.sync import Scope
-from mce_operator.throttle import Bucket, Throttle
+from mce_operator.reconcile import DONE
 from unit.mce_operator import objects
-from unit.mce_operator.fake_api import FakeApi, FakeRouters
-
-KEY = Key("team-a", "mnist")
-KINDS = ("ServiceAccount", "NetworkPolicy", "Service", "Deployment", "PodDisruptionBudget")
-FIRST = [*(("apply", kind) for kind in KINDS), ("status", names.KIND)]
-
-
-class Cluster:
-    """A fake API server with an operator; `start` is a new operator process with empty caches."""
-
-    def __init__(self) -> None:
-        self.api = FakeApi()
-        self.now = datetime(2026, 1, 1, 1, 0, tzinfo=UTC)
-
-    async def start(self) -> None:
-        self.cache, self.metrics = Cache(), Metrics()
-        await sync.fill(self.api, self.cache, Scope())
-        utc: Callable[[], datetime] = lambda: self.now  # noqa: E731
-        throttle = Throttle(Bucket(rate=1, burst=1000), lambda: 0.0, self.metrics.held_back)
-        self.reconciler = Reconciler(
-            api=self.api,
-            cache=self.cache,
-            writer=Writer(self.api, self.cache, self.metrics, throttle),
-            recorder=Recorder("test", utc),
-            metrics=self.metrics,
-            routers=FakeRouters(),
-            setup=objects.ROUTER,
-            utc=utc,
-        )
-
-    async def run(self) -> Outcome:
-        """Lets all events arrive, and runs one pass."""
-        await sync.fill(self.api, self.cache, Scope())
-        return await self.reconciler.reconcile(KEY)
-
-    def writes(self) -> list[tuple[str, str]]:
-        taken, self.api.writes = self.api.writes, []
-        return taken
-
-    def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.api.objects[names.KIND, *KEY]["status"]
-        return found
-
-    def edit(self, kind: str, change: Callable[[dict[str, Any]], None]) -> None:
-        live = copy.deepcopy(self.api.objects[kind, *KEY])
-        change(live)
-        self.api.store(live)
-
-
-@pytest.fixture
-async def cluster() -> Cluster:
-    made = Cluster()
-    made.api.store(objects.document(replicas=2))
-    await made.start()
-    return made
+from unit.mce_operator.passes import (
+    DEPLOYMENT,
+    FIRST,
+    KEY,
+    KINDS,
+    SERVICE_IS_BACK,
+    STATUS,
+    Cluster,
+    deployment_is,
+    drift_events,
+    settled,
+    update,
+)
 
 
 async def test_a_new_endpoint_costs_one_write_per_child_and_one_status(cluster: Cluster) -> None:
@@ -209,13 +158,6 @@ async def test_a_deleted_child_is_told_but_not_one_that_is_made_for_the_first_ti
     await cluster.run()
     (event,) = cluster.api.events[1:]
     assert event["note"] == "Service mnist: deleted; it is as it should be again"
-
-
-def drift_events(cluster: Cluster) -> list[tuple[str, str]]:
-    return [(event["reason"], event["note"]) for event in cluster.api.events if event["reason"].startswith("Drift")]
-
-
-SERVICE_IS_BACK = ("DriftHealed", "Service mnist: deleted; it is as it should be again")
 
 
 async def test_a_child_that_is_deleted_too_often_is_told_of_when_it_is_back(cluster: Cluster) -> None:
@@ -494,34 +436,6 @@ async def test_the_whole_way_into_service(cluster: Cluster) -> None:
     cluster.edit("Deployment", lambda live: live.update(status=objects.rolled_out(2)))
     await cluster.run()
     assert (cluster.status()["state"], cluster.status()["containersReady"]) == ("InService", "2/2")
-
-
-def deployment_is(cluster: Cluster, reason: str, pods: int = 2, **numbers: int) -> None:
-    """The Deployment's controller has gone on."""
-    live = cluster.api.objects["Deployment", *KEY]
-    condition = {"type": "Progressing", "status": "True", "reason": reason, "message": ""}
-    if reason == "ProgressDeadlineExceeded":
-        condition |= {"status": "False", "message": 'ReplicaSet "mnist-2" has timed out progressing.'}
-    generation = live["metadata"]["generation"]
-    status = objects.rolled_out(pods, **numbers, observedGeneration=generation, conditions=[condition])
-    cluster.edit("Deployment", lambda live: live.update(status=status))
-
-
-async def settled(cluster: Cluster, pods: int = 2) -> None:
-    deployment_is(cluster, "NewReplicaSetAvailable", pods)
-    await cluster.run()
-    await cluster.run()
-
-
-def update(cluster: Cluster, image: str) -> None:
-    def change(live: dict[str, Any]) -> None:
-        live["metadata"]["generation"] += 1
-        live["spec"]["containers"][0]["image"] = image
-
-    cluster.edit(names.KIND, change)
-
-
-DEPLOYMENT, STATUS = ("apply", "Deployment"), ("status", names.KIND)
 
 
 async def test_an_update_a_rollback_and_a_fix_cost_one_write_of_the_deployment_each(cluster: Cluster) -> None:

@@ -15,7 +15,7 @@ from mce_operator.resize import LONGEST, PATIENCE
 from unit.mce_operator import objects
 from unit.mce_operator.controllers import Controllers
 from unit.mce_operator.fake_api import FakeApi
-from unit.mce_operator.test_reconcile import KEY, Cluster
+from unit.mce_operator.passes import KEY, Cluster
 
 SMALL = {"requests": {"cpu": "100m"}, "limits": {"memory": "1Gi"}}
 LARGE = {"requests": {"cpu": "200m"}, "limits": {"memory": "2Gi"}}
@@ -484,3 +484,19 @@ async def test_an_operator_that_ends_at_any_write_leaves_no_trace(specs: list[di
     for at in range(1, writes + 1):
         world = await course(DeadlyApi(at, done=done), *specs)
         assert facts(world) == facts(undisturbed), f"write {at}: {undisturbed.api.writes[at - 1]}"
+
+
+async def test_a_kubelet_has_its_time_for_the_newest_amounts(world: World) -> None:
+    before = uids(world)
+    world.controllers.is_deaf = True
+    world.want(spec(LARGE))
+    await world.settle()
+    world.now += LONGEST - timedelta(seconds=5)
+    world.want(spec({"requests": {"cpu": "300m"}, "limits": {"memory": "3Gi"}}))
+    await world.settle()
+    world.now += timedelta(seconds=6)
+    await world.settle()
+    assert world.status()["rollout"]["method"] == "InPlace"
+    world.controllers.is_deaf = False
+    await world.settle()
+    assert uids(world) == before

@@ -1,5 +1,6 @@
 """The loop that moves replicas, against an API server in memory: what it reads, what it writes, and how often."""
 
+import asyncio
 import copy
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from mce_api import names, wire
+from mce_kit import tasks
 from mce_kit.clock import Clock
 from mce_kit.kube import ApiError
 from mce_kit.usage import Usage
@@ -345,3 +347,65 @@ async def test_endpoints_that_are_gone_or_no_longer_scale_are_forgotten(cluster:
     cluster.edit(autoscaling=None)
     await cluster.rounds(1, 80)
     assert cluster.scaler.scaling(KEY) is None
+
+
+async def test_what_is_taken_away_while_the_pods_are_asked_is_not_scaled_any_more(cluster: Cluster) -> None:
+    await cluster.rounds(1, 1000)
+    before, loads = cluster.replicas, cluster.loads
+
+    async def slow(pods: Iterable[Pod]) -> Mapping[str, Mapping[str, Load]]:
+        found = await loads(pods)
+        live = copy.deepcopy(cluster.endpoint)
+        live["spec"].pop("autoscaling", None)
+        live["metadata"]["generation"] += 1
+        cluster.cache.put(names.KIND, cluster.api.store(live))
+        return found
+
+    cluster.scaler._loads = slow
+    cluster.seconds += INTERVAL_SECONDS
+    await sync.fill(cluster.api, cluster.cache, Scope())
+    await cluster.scaler.round()
+    assert "autoscaling" not in cluster.endpoint["spec"]
+    assert cluster.replicas == before
+    await cluster.settle()
+    assert "autoscaling" not in (cluster.endpoint["status"] or {})
+
+
+async def test_a_new_endpoint_of_an_old_name_has_not_been_scaled_yet(cluster: Cluster) -> None:
+    await cluster.rounds(8, 290)
+    assert cluster.told["lastScaleTime"]
+    for address in [one for one in cluster.api.objects if one[0] != names.KIND]:
+        del cluster.api.objects[address]  # the garbage collector
+    fresh = objects.document(objects.container("a"), replicas=3, autoscaling=BY_INVOCATIONS)
+    fresh["metadata"]["uid"] = "reborn"
+    cluster.api.store(fresh)
+    await sync.fill(cluster.api, cluster.cache, Scope())
+    await cluster.reconciler.reconcile(KEY)
+    assert "lastScaleTime" not in cluster.told
+
+
+async def test_what_another_operator_has_scaled_meanwhile_is_told_as_it_has_told_it(cluster: Cluster) -> None:
+    await cluster.rounds(8, 290)
+    assert cluster.told["desiredReplicas"] == 3
+    await asyncio.wait_for(_one_round(cluster, leads=False), 1)
+    newer = cluster.told | {"lastScaleTime": "2026-01-01T01:50:00Z", "message": "newer"}
+    live = copy.deepcopy(cluster.endpoint)
+    live["status"]["autoscaling"] = newer
+    cluster.api.store(live)
+    await sync.fill(cluster.api, cluster.cache, Scope())
+    await cluster.reconciler.reconcile(KEY)
+    assert cluster.told == newer
+
+
+async def _one_round(cluster: Cluster, *, leads: bool) -> None:
+    looked = asyncio.Event()
+
+    def may_act() -> bool:
+        looked.set()
+        return leads
+
+    running = tasks.spawn(cluster.scaler.run_forever(may_act), name="scaler")
+    await looked.wait()
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait({running})

@@ -6,7 +6,7 @@ from typing import Any
 from mce_api import names
 from mce_kit.kube import ApiError
 from unit.mce_operator import objects
-from unit.mce_operator.test_reconcile import KEY, Cluster
+from unit.mce_operator.passes import KEY, Cluster
 
 SETTLED = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable", "message": ""}
 

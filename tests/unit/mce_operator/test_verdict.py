@@ -53,6 +53,8 @@ class Story:
     def __init__(self, **spec: Any) -> None:
         self.spec, self.now, self.generation = spec, START, 1
         self.stored: dict[str, Any] = {"observedGeneration": -1}
+        self.template = ""
+        """Of the pods of the pass before."""
 
     def tell(
         self,
@@ -80,6 +82,7 @@ class Story:
             key=Key("team-a", "mnist"),
             document=document,
             rollout=parsed.rollout(live),
+            began_with=self.template,
             pods=parsed.pods(raw),
             routers={"pod-0": RouterReport(targets=reports)} if reports is not None else {},
         )
@@ -91,7 +94,7 @@ class Story:
             verdict=verdict(endpoint, observed, template, objects.ROUTER_IMAGE, self.now, is_rollback=is_rollback),
         )
         status = statuses.status(situation, self.now)
-        self.stored = statuses.document(status)
+        self.stored, self.template = statuses.document(status), template
         return status
 
 
@@ -184,8 +187,20 @@ def test_the_first_cause_survives_the_end_of_the_rollouts_time() -> None:
 def test_a_new_generation_begins_without_causes() -> None:
     story = Story()
     story.tell(("crashed", "up"))
-    story.generation = 2
+    story.generation, story.template = 2, "another one"
     assert words(story.tell(("starts", "up"))) == ("Starting", "Starting", "")
+
+
+def test_a_generation_of_more_of_the_same_pods_does_not_begin_the_causes_anew() -> None:
+    story = Story()
+    story.tell(("crashed", "up"))
+    before = story.tell(("crashed", "oom"))
+    story.now += timedelta(minutes=10)
+    story.generation += 1  # an autoscaler has moved spec.replicas
+    after = story.tell(("crashed", "oom"), ("crashed", "oom"))
+    assert [line.since for line in after.containers] == [line.since for line in before.containers]
+    assert before.failure_reason.startswith("container a: Exit: ")
+    assert after.failure_reason == before.failure_reason
 
 
 def test_the_last_good_pods_have_nothing_of_what_the_rejected_ones_suffered_from() -> None:

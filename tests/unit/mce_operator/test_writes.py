@@ -8,7 +8,7 @@ import pytest
 from mce_api import names
 from mce_operator.reconcile import Outcome
 from unit.mce_operator import objects
-from unit.mce_operator.test_reconcile import FIRST, KEY, Cluster
+from unit.mce_operator.passes import FIRST, KEY, Cluster
 
 STATUS = ("status", names.KIND)
 ALONE = [write for write in FIRST if write != ("apply", "PodDisruptionBudget")]
