@@ -94,3 +94,29 @@ def update(cluster: Cluster, image: str) -> None:
         live["spec"]["containers"][0]["image"] = image
 
     cluster.edit(names.KIND, change)
+
+
+async def begin_a_canary(cluster: Cluster) -> None:
+    """One replica serves, and one of the next generation, which has begun to bake for 60 s now."""
+    rollout = {"strategy": "Canary", "stepPercent": 50, "bakeSeconds": 60}
+    cluster.edit(names.KIND, lambda live: live["spec"].update(rollout=rollout, replicas=1))
+    await cluster.run()
+    _add_pod(cluster)
+    await settled(cluster, 1)
+    cluster.writes()
+    update(cluster, "new:1")
+    await cluster.run()
+    _add_pod(cluster)
+    deployment_is(cluster, "ReplicaSetUpdated", 1, replicas=2)
+
+
+def _add_pod(cluster: Cluster) -> None:
+    template = cluster.api.objects["Deployment", *KEY]["metadata"]["annotations"][names.TEMPLATE_ANNOTATION]
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": f"{cluster.now:%Y-%m-%dT%H:%M:%SZ}"}
+    made = objects.pod(template, objects.running("a"), name=template, conditions=[ready])
+    cluster.api.store({"kind": "Pod", "apiVersion": "v1", **made})
+
+
+def surge(cluster: Cluster) -> Any:
+    """How many pods of the next generation the Deployment may have at once."""
+    return cluster.api.objects["Deployment", *KEY]["spec"]["strategy"]["rollingUpdate"]["maxSurge"]

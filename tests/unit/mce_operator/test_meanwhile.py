@@ -21,9 +21,11 @@ from unit.mce_operator.passes import (
     KINDS,
     SERVICE_IS_BACK,
     Cluster,
+    begin_a_canary,
     deployment_is,
     drift_events,
     settled,
+    surge,
     update,
 )
 
@@ -247,24 +249,7 @@ async def test_a_repair_whose_answer_was_lost_is_told(cluster: Cluster) -> None:
 
 
 async def test_a_canary_that_has_baked_while_something_else_was_written_goes_on(cluster: Cluster) -> None:
-    rollout = {"strategy": "Canary", "stepPercent": 50, "bakeSeconds": 60}
-    cluster.edit(names.KIND, lambda live: live["spec"].update(rollout=rollout, replicas=1))
-    await cluster.run()
-
-    def pods(template: str) -> None:
-        ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T01:00:00Z"}
-        made = objects.pod(template, objects.running("a"), name=template, conditions=[ready])
-        cluster.api.store({"kind": "Pod", "apiVersion": "v1", **made})
-
-    def template() -> str:
-        return str(cluster.api.objects["Deployment", *KEY]["metadata"]["annotations"][names.TEMPLATE_ANNOTATION])
-
-    pods(template())
-    await settled(cluster, 1)
-    update(cluster, "new:1")
-    await cluster.run()
-    pods(template())
-    deployment_is(cluster, "ReplicaSetUpdated", 1, replicas=2)
+    await begin_a_canary(cluster)
     cluster.now += timedelta(seconds=59.9)
     del cluster.api.objects["Service", *KEY]  # somebody does that just before the canary has baked
 
@@ -273,11 +258,9 @@ async def test_a_canary_that_has_baked_while_something_else_was_written_goes_on(
 
     during(cluster, "apply", later)
     outcome = await cluster.run()
-    is_open = cluster.api.objects["Deployment", *KEY]["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == "100%"
-    assert not is_open
-    assert outcome.look_again_seconds == 0
+    assert (surge(cluster), outcome.look_again_seconds) == ("50%", 0)
     await cluster.run()
-    assert cluster.api.objects["Deployment", *KEY]["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == "100%"
+    assert surge(cluster) == "100%"
 
 
 async def test_an_addition_that_comes_with_the_answer_to_our_apply_is_taken_out(cluster: Cluster) -> None:

@@ -20,9 +20,11 @@ from unit.mce_operator.passes import (
     SERVICE_IS_BACK,
     STATUS,
     Cluster,
+    begin_a_canary,
     deployment_is,
     drift_events,
     settled,
+    surge,
     update,
 )
 
@@ -466,22 +468,7 @@ async def test_an_update_a_rollback_and_a_fix_cost_one_write_of_the_deployment_e
 
 
 async def test_a_canary_costs_one_write_for_the_canary_and_one_for_the_others(cluster: Cluster) -> None:
-    rollout = {"strategy": "Canary", "stepPercent": 50, "bakeSeconds": 60}
-    cluster.edit(names.KIND, lambda live: live["spec"].update(rollout=rollout, replicas=1))
-    await cluster.run()
-
-    def pods(template: str) -> None:
-        ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T01:00:00Z"}
-        made = objects.pod(template, objects.running("a"), name=template, conditions=[ready])
-        cluster.api.store({"kind": "Pod", "apiVersion": "v1", **made})
-
-    pods(cluster.api.objects["Deployment", *KEY]["metadata"]["annotations"][names.TEMPLATE_ANNOTATION])
-    await settled(cluster, 1)
-    cluster.writes()
-    update(cluster, "new:1")
-    await cluster.run()
-    pods(cluster.api.objects["Deployment", *KEY]["metadata"]["annotations"][names.TEMPLATE_ANNOTATION])
-    deployment_is(cluster, "ReplicaSetUpdated", 1, replicas=2)
+    await begin_a_canary(cluster)
     cluster.now += timedelta(seconds=11)  # a status that only counts on is held back for 10
     outcome = await cluster.run()
     assert outcome.look_again_seconds == 49
@@ -495,7 +482,7 @@ async def test_a_canary_costs_one_write_for_the_canary_and_one_for_the_others(cl
     cluster.now += timedelta(seconds=2)
     await cluster.run()
     assert cluster.writes() == [DEPLOYMENT, STATUS]
-    assert cluster.api.objects["Deployment", *KEY]["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == "100%"
+    assert surge(cluster) == "100%"
 
 
 async def test_with_availability_any_the_service_is_prepared_once_and_put_back_before_the_pods_change(
