@@ -1,13 +1,14 @@
 """Whether a status says something that has to be said at once, or only counts on. Pure.
 
-At once: another state, a cause, its cure, a condition that turns, a generation. What may wait are numbers (replicas,
-restarts, containers ready), texts, and the steps in which everything takes its ordinary course.
+At once: another state, a cause, its cure, a condition that turns, a generation, all containers ready in service. What
+may wait are numbers (replicas, restarts, containers ready), texts, and the steps in which everything takes its ordinary
+course.
 """
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from mce_api.status import Why
+from mce_api.status import State, Why
 
 QUIET_SECONDS: Final = 10.0
 """Least time between two writes of one status of which the second only counts on."""
@@ -40,7 +41,10 @@ def _essence(status: Mapping[str, Any]) -> tuple[object, ...]:
     }
     containers = [(one.get("name"), _cause(one)) for one in status.get("containers") or ()]
     plain = tuple(status.get(name) for name in ("state", "observedGeneration", "selector", "url"))
-    return (*plain, _cause(status), bool(status.get("failureReason")), conditions, containers)
+    ready, _, total = str(status.get("containersReady", "")).partition("/")
+    # The last pod's news and its Deployment's come by two watches: in service with 14 of 15 is over in a moment.
+    is_whole = status.get("state") == State.IN_SERVICE and ready == total
+    return (*plain, is_whole, _cause(status), bool(status.get("failureReason")), conditions, containers)
 
 
 def _cause(holder: Mapping[str, Any]) -> str:

@@ -181,8 +181,10 @@ class Reconciler:
         now_there = observe(self._cache, observed.key)
         if now_there is None or now_there.uid != observed.uid:
             return observed
+        strangers = {kind: child for kind, child in observed.children.items() if not child.is_managed}
         return replace(
             now_there,
+            children={**strangers, **now_there.children},
             document=observed.document,
             routers=observed.routers,
             scaling=observed.scaling,

@@ -25,6 +25,8 @@ from mce_router.listener import Guard, Impostor
 _START: Final = b"HTTP/1."
 _STATUS_AT: Final = len("HTTP/1.1 ")
 MOST_KNOWN_HEADS: Final = 64
+_STANDSTILL_SECONDS: Final = 0.25
+"""A timer that comes so late says that this process did not run, and nothing about the container."""
 _RECEIVE_BYTES: Final = 65536
 """What the kernel holds for us of a container. With its own choice (megabytes) one that floods is read 32 times in a
 row before anybody else has a turn; on loopback a small buffer is also the cheaper one, as it stays in the cache."""
@@ -366,10 +368,7 @@ class Pool:
     async def _connect(self, receiver: Receiver) -> None:
         target = self.target
         try:
-            async with asyncio.timeout(self._connect_timeout):
-                loop = asyncio.get_running_loop()
-                transport, upstream = await loop.create_connection(lambda: Upstream(self), target.host, target.port)
-                await self._guard.check(target, transport)
+            upstream = await self._dial()
         except Impostor as stranger:
             receiver.reply_failed(errors.model_impostor(target.name, str(stranger)))
         except TimeoutError:
@@ -380,6 +379,25 @@ class Pool:
             receiver.reply_failed(errors.model_unreachable(target.name, detail))
         else:
             receiver.connected(upstream)
+
+    async def _dial(self) -> Upstream:
+        begun = self._clock()
+        try:
+            return await self._dial_once()
+        except TimeoutError:
+            if self._clock() - begun < self._connect_timeout + _STANDSTILL_SECONDS:
+                raise
+        # It was this process that stood still, and the container may have answered long ago. Nothing was sent to it.
+        return await self._dial_once()
+
+    async def _dial_once(self) -> Upstream:
+        async with asyncio.timeout(self._connect_timeout):
+            loop = asyncio.get_running_loop()
+            transport, upstream = await loop.create_connection(
+                lambda: Upstream(self), self.target.host, self.target.port
+            )
+            await self._guard.check(self.target, transport)
+            return upstream
 
     def remember(self, raw: bytes, head: ReplyHead) -> None:
         """Keeps what `raw` means; all is forgotten when there are too many (heads with a date change every second)."""

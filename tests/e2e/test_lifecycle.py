@@ -84,6 +84,7 @@ def test_boto3_invokes_the_endpoint_at_its_own_url(namespace: Namespace) -> None
 
 
 def test_kubectl_get_and_describe_say_what_is_going_on(namespace: Namespace) -> None:
+    namespace.wait_status("direct", lambda status: status["containersReady"] == "2/2", "2/2", 5)
     header, line = namespace.kubectl("get", "mcep", "direct").splitlines()
     assert header.split() == ["NAME", "MODE", "READY", "STATE", "REASON", "AGE"]
     assert line.split()[:4] == [
@@ -124,7 +125,7 @@ def test_fifteen_containers_go_in_service(namespace: Namespace, figures: list[st
     namespace.apply(cases.document("fifteen", containers=[light(name) for name in names]))
     namespace.wait_in_service("fifteen", 180)
     figures.append(f"endpoint of 15 containers in service {time.monotonic() - began:.1f} s after kubectl apply")
-    assert namespace.status("fifteen")["containersReady"] == "15/15"
+    namespace.wait_status("fifteen", lambda status: status["containersReady"] == "15/15", "15/15", 5)
     with namespace.forwarded("svc/fifteen", 80) as port:
         for name in names:
             assert caller.post(port, b"x", target=name, content_type="text/plain").body == f"{name}(x)".encode()

@@ -5,12 +5,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mce_api.names import ENDPOINT_LABEL
 from support import cases, cluster
 from support.cluster import Namespace
 
@@ -44,12 +47,27 @@ def endpoint(name: str, version: str, image: str = "", replicas: int = 1, **more
     return cases.document(name, containers=[solo], replicas=replicas, rollout=rollout, **more)
 
 
+def runs(pod: dict[str, Any], version: str) -> bool:
+    return {"name": "MODEL_NAME", "value": version} in pod["spec"]["containers"][0]["env"]
+
+
+def wait_gone(namespace: Namespace, name: str, version: str) -> None:
+    """Until no pod of that version is left, also none that ends, and the Deployment's controller has seen that."""
+
+    def is_gone() -> bool:
+        pods = namespace.get("pods", "-l", f"{ENDPOINT_LABEL}={name}")["items"]
+        ending = namespace.get("deployment", name)["status"].get("terminatingReplicas", 0)
+        return not ending and not any(runs(pod, version) for pod in pods)
+
+    cluster.wait_until(is_gone, 60, lambda: f"no pod of {name} {version}")
+
+
 def restarts(namespace: Namespace, name: str, version: str) -> dict[str, int]:
     """Restarts of each pod that runs this version."""
     return {
         pod["metadata"]["uid"]: sum(one["restartCount"] for one in pod["status"].get("containerStatuses", []))
         for pod in namespace.pods(name)
-        if {"name": "MODEL_NAME", "value": version} in pod["spec"]["containers"][0]["env"]
+        if runs(pod, version)
     }
 
 
@@ -152,6 +170,7 @@ def test_a_rollback_survives_a_restart_of_the_operator_at_any_time(
     with operator_away():
         pass
     namespace.wait_status("away", lambda status: status.get("reason") == "RolledBack", "rolled back")
+    wait_gone(namespace, "away", "v2")  # its end is a change of the Deployment's status
     version = namespace.get("deployment/away")["metadata"]["resourceVersion"]
     with operator_away():
         pass
@@ -202,36 +221,45 @@ class Shift:
 
     def __init__(self, namespace: Namespace, name: str) -> None:
         self.rows: list[tuple[float, int, int]] = []
-        """Seconds, pods of the old version that stay, ready pods of the new one."""
+        """Seconds of the day's clock, pods of the old version that stay, ready pods of the new one."""
         self.messages: list[str] = []
+        self.ready: dict[str, float] = {}
+        """Since when each pod of the new version is ready, by its uid, in whole seconds: as its kubelet has it."""
         self._namespace, self._name = namespace, name
-        self._began = time.monotonic()
 
     def look(self) -> bool:
         """Takes one row; whether the endpoint had arrived before that."""
         status = self._namespace.status(self._name)
         pods = self._namespace.pods(self._name)
-        old = [pod for pod in pods if _version(pod) == "v1"]
-        new = [pod for pod in pods if _version(pod) == "v2" and _is_ready(pod)]
+        old = [pod for pod in pods if runs(pod, "v1")]
+        new = {pod["metadata"]["uid"]: since for pod in pods if runs(pod, "v2") and (since := _ready_since(pod))}
+        self.ready |= new
         row = (len(old), len(new))
         if not self.rows or self.rows[-1][1:] != row:
-            self.rows.append((round(time.monotonic() - self._began, 1), *row))
+            self.rows.append((time.time(), *row))
         message = status.get("rollout", {}).get("message", "")
         if message and message not in self.messages:
             self.messages.append(message)
         return bool(status["observedGeneration"] == 2 and status["state"] == "InService")
 
-    def first(self, check: Callable[[int, int], bool]) -> float:
-        """When the first row was as `check` says."""
-        return next(seconds for seconds, old, new in self.rows if check(old, new))
+    def begun(self, number: int) -> float:
+        """When that pod of the new version (1, 2, ...) began to bake: it may be seen late."""
+        return sorted(self.ready.values())[number - 1]
+
+    def left(self, most: int) -> float:
+        """When no more than so many pods of the old version were seen: never too early."""
+        return next(seconds for seconds, old, _ in self.rows if old <= most)
+
+    def __str__(self) -> str:
+        return str([(round(seconds - self.rows[0][0], 1), old, new) for seconds, old, new in self.rows])
 
 
-def _version(pod: dict[str, Any]) -> str:
-    return next(str(one["value"]) for one in pod["spec"]["containers"][0]["env"] if one["name"] == "MODEL_NAME")
-
-
-def _is_ready(pod: dict[str, Any]) -> bool:
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", []))
+def _ready_since(pod: dict[str, Any]) -> float:
+    """In seconds of the day's clock; 0: it is not."""
+    for one in pod["status"].get("conditions", []):
+        if one["type"] == "Ready" and one["status"] == "True":
+            return datetime.fromisoformat(one["lastTransitionTime"]).timestamp()
+    return 0.0
 
 
 def test_a_canary_bakes_beside_the_old_pods_and_then_all_others_follow(
@@ -242,18 +270,20 @@ def test_a_canary_bakes_beside_the_old_pods_and_then_all_others_follow(
     namespace.wait_in_service("canary")
     namespace.apply(endpoint("canary", "v2", replicas=3, rollout=rollout))
     shift = Shift(namespace, "canary")
-    cluster.wait_until(lambda: shift.look() or shift.rows[-1][2] > 0, 60, lambda: f"a canary: {shift.rows}")
+    cluster.wait_until(lambda: shift.look() or shift.rows[-1][2] > 0, 60, lambda: f"a canary: {shift}")
     time.sleep(2)
-    seen = caller("canary", 200)
-    cluster.wait_until(shift.look, 120, lambda: f"arrived: {shift.rows}, {namespace.status('canary')}")
-    figures.append(f"canary of 1 beside 3 got {seen['v2(x)'] / 2:.0f} % of 200 requests; pods over time: {shift.rows}")
+    with ThreadPoolExecutor(1) as asking:
+        asked = asking.submit(caller, "canary", 200)
+        cluster.wait_until(lambda: shift.look() or asked.done(), 60, lambda: "200 answers")
+        seen = asked.result()
+    cluster.wait_until(shift.look, 120, lambda: f"arrived: {shift}, {namespace.status('canary')}")
+    figures.append(f"canary of 1 beside 3 got {seen['v2(x)'] / 2:.0f} % of 200 requests; pods over time: {shift}")
     assert set(seen) == {"v1(x)", "v2(x)"}
     assert 0.08 < seen["v2(x)"] / 200 < 0.5
     assert shift.messages[0].startswith("Canary: 1 of 3 pods bakes until ")
-    canary = shift.first(lambda old, new: new > 0)
-    assert shift.first(lambda old, new: old < 3) - canary >= 13, shift.rows
-    assert shift.first(lambda old, new: new > 1) - canary >= 13, shift.rows
-    assert all(old + new >= 3 for _, old, new in shift.rows), shift.rows
+    assert shift.left(2) - shift.begun(1) >= 15, str(shift)
+    assert shift.begun(2) - shift.begun(1) >= 15, str(shift)
+    assert all(old + new >= 3 for _, old, new in shift.rows), str(shift)
     assert shift.rows[-1][1:] == (0, 3)
     namespace.kubectl("delete", "mcep", "canary")
 
@@ -264,12 +294,11 @@ def test_linear_takes_step_after_step_and_each_bakes(namespace: Namespace, figur
     namespace.wait_in_service("linear")
     namespace.apply(endpoint("linear", "v2", replicas=2, rollout=rollout))
     shift = Shift(namespace, "linear")
-    cluster.wait_until(shift.look, 120, lambda: f"arrived: {shift.rows}, {namespace.status('linear')}")
-    figures.append(f"linear by 1 of 2, pods over time (seconds, old, new ready): {shift.rows}")
-    first, second = (shift.first(lambda old, new, n=n: new >= n) for n in (1, 2))  # type: ignore[misc]
-    assert shift.first(lambda old, new: old < 2) - first >= 6, shift.rows
-    assert second - first >= 6, shift.rows
-    assert shift.first(lambda old, new: old == 0) - second >= 6, shift.rows
+    cluster.wait_until(shift.look, 120, lambda: f"arrived: {shift}, {namespace.status('linear')}")
+    figures.append(f"linear by 1 of 2, pods over time (seconds, old, new ready): {shift}")
+    assert shift.left(1) - shift.begun(1) >= 8, str(shift)
+    assert shift.begun(2) - shift.begun(1) >= 8, str(shift)
+    assert shift.left(0) - shift.begun(2) >= 8, str(shift)
     assert all(message.startswith("Linear: 1 of 2 pods bakes until ") for message in shift.messages), shift.messages
     namespace.kubectl("delete", "mcep", "linear")
 
@@ -302,5 +331,6 @@ def test_new_pods_that_fail_too_often_are_sent_back(
     assert text.startswith("generation 2 was rejected: container solo: ")
     assert "invocations of the new pods failed with 5xx, more than rollout.maxErrorPercent 10" in text
     assert restarts(namespace, "guarded", "v1") == before
+    wait_gone(namespace, "guarded", "v2")  # while it ends it serves
     assert set(caller("guarded", 20)) == {"v1(x)"}
     namespace.kubectl("delete", "mcep", "guarded")

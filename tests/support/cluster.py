@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -97,13 +98,17 @@ class Namespace:
         """A loopback port that leads to `port` of `thing` (`svc/x`, `pod/x`)."""
         child = self.start("port-forward", "--address", "127.0.0.1", thing, f":{port}")
         assert child.stdout
+        reading = threading.Thread(target=child.stdout.read)
         try:
             match = re.search(r"127\.0\.0\.1:(\d+) ->", child.stdout.readline())
             assert match, f"port-forward to {thing} gave no port"
+            reading.start()  # it prints a line for each connection, and stands still when nobody reads them
             yield int(match[1])
         finally:
             child.kill()
             child.wait()
+            if reading.is_alive():
+                reading.join()
             child.stdout.close()
 
     def router_metric(self, pod: str, name: str, **labels: str) -> float:

@@ -12,7 +12,7 @@ from mce_api import names
 from mce_kit.kube import ApiError
 from mce_operator.events import Recorder
 from mce_operator.observe import observe
-from mce_operator.patience import AT_ONCE
+from mce_operator.patience import AT_ONCE, PAUSE_SECONDS
 from mce_operator.queue import Backoff, Schedule
 from unit.mce_operator import objects
 from unit.mce_operator.passes import (
@@ -504,3 +504,26 @@ async def test_what_an_earlier_endpoint_of_that_name_had_is_no_loss_of_this_one(
     await cluster.run()
     assert all((kind, *KEY) in cluster.api.objects for kind in KINDS)
     assert drift_events(cluster) == []
+
+
+async def test_a_child_whose_label_is_missing_and_has_to_wait_is_not_deleted(cluster: Cluster) -> None:
+    await cluster.run()
+    for _ in range(AT_ONCE):
+        cluster.edit("Service", spec_undone)
+        await cluster.run()
+
+    def unlabelled(live: dict[str, Any]) -> None:
+        del live["metadata"]["labels"][names.MANAGED_BY_LABEL]
+        live["metadata"]["managedFields"][0]["fieldsV1"]["f:metadata"].pop("f:labels")
+
+    cluster.edit("Service", unlabelled)
+    cluster.cache.drop("Service", KEY)  # the watch is of labelled ones
+    del cluster.api.objects["NetworkPolicy", *KEY]
+    cluster.cache.drop("NetworkPolicy", KEY)
+    await cluster.reconciler.reconcile(KEY)
+    assert names.MANAGED_BY_LABEL not in cluster.api.objects["Service", *KEY]["metadata"]["labels"]
+    cluster.now += timedelta(seconds=PAUSE_SECONDS)
+    await cluster.reconciler.reconcile(KEY)
+    assert names.MANAGED_BY_LABEL in cluster.api.objects["Service", *KEY]["metadata"]["labels"]
+    assert "Service mnist: metadata.labels edited; it is as it should be again" in dict(drift_events(cluster)).values()
+    assert SERVICE_IS_BACK not in drift_events(cluster)

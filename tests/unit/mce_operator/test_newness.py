@@ -63,6 +63,12 @@ def test_what_only_counts_on_is_written_once_in_ten_seconds(change: dict[str, An
     assert newness.seconds_to_wait(status(), status(**change), 10) == 0
 
 
+def test_that_all_containers_are_ready_is_told_with_that_they_are_in_service() -> None:
+    before, after = (status(state="InService", containersReady=f"{ready}/15") for ready in (14, 15))
+    assert newness.seconds_to_wait(before, after, 0.5) == 0
+    assert newness.seconds_to_wait(status(containersReady="14/15"), status(containersReady="15/15"), 4) == 6
+
+
 @pytest.mark.parametrize("since", [None, -3600.0])
 def test_a_new_process_and_a_clock_set_back_hold_nothing_back(since: float | None) -> None:
     assert newness.seconds_to_wait(status(), status(readyReplicas=1), since) == 0

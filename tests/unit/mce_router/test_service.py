@@ -1,10 +1,14 @@
 """What a new route table does to what is shared, requests being in flight."""
 
+import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from mce_api.errors import ModelFailure
 from mce_api.routes import RouteTable, Target
 from mce_kit import clock
 from mce_router.health import Health, State, Vital
@@ -12,7 +16,7 @@ from mce_router.listener import Guard
 from mce_router.metrics import Metrics
 from mce_router.service import Service
 from mce_router.settings import Address, Settings
-from mce_router.upstream import Pool
+from mce_router.upstream import Pool, Upstream
 
 A, B = Target(name="a", port=1), Target(name="b", port=2)
 
@@ -70,3 +74,68 @@ def test_a_chain_of_the_old_table_keeps_its_path_when_a_new_one_comes() -> None:
     assert before._closed
     assert shared.pool(elsewhere).request_start == b"POST /v2/models/m/infer HTTP/1.1\r\nhost: 127.0.0.1:1\r\n"
     assert shared.pool(A).request_start == b"POST /invocations HTTP/1.1\r\nhost: 127.0.0.1:1\r\n"
+
+
+class Waiting:
+    """Waits for a connection to a container."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[Upstream | ModelFailure] = asyncio.get_running_loop().create_future()
+
+    def connected(self, upstream: Upstream) -> None:
+        self.answer.set_result(upstream)
+
+    def reply_failed(self, failure: ModelFailure) -> None:
+        self.answer.set_result(failure)
+
+
+class Standing(Guard):
+    """Has the whole process stand still, or waits by itself, while it checks its first connections."""
+
+    def __init__(self, turns: int, *, is_alone: bool) -> None:
+        super().__init__(None)
+        self.turns, self.is_alone = turns, is_alone
+
+    async def check(self, target: Target, transport: asyncio.WriteTransport) -> None:
+        self.turns -= 1
+        if self.turns < 0:
+            return
+        try:
+            if self.is_alone:
+                await asyncio.sleep(10)
+            time.sleep(0.5)  # noqa: ASYNC251 - that is the point
+            for _ in range(2):  # the timer is due, and comes first
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            transport.abort()
+            raise
+
+
+@pytest.mark.parametrize(
+    ("turns", "is_alone", "tries"),
+    [
+        pytest.param(1, False, 2, id="the process stood still"),
+        pytest.param(2, False, 2, id="it does so again"),
+        pytest.param(1, True, 1, id="the container is silent"),
+    ],
+)
+async def test_a_process_that_stood_still_blames_no_container(turns: int, is_alone: bool, tries: int) -> None:
+    accepted = []
+
+    def accept() -> asyncio.Protocol:
+        accepted.append(1)
+        return asyncio.Protocol()
+
+    server = await asyncio.get_running_loop().create_server(accept, "127.0.0.1", 0)
+    async with server:
+        target = Target(name="a", port=server.sockets[0].getsockname()[1])
+        guard = Standing(turns, is_alone=is_alone)
+        pool = Pool(target, clock=time.monotonic, connect_timeout=0.1, guard=guard)
+        waiting = Waiting()
+        assert pool.acquire(waiting) is None  # type: ignore[arg-type]  # as much of a receiver as is called
+        answer = await waiting.answer
+        if isinstance(answer, Upstream):
+            answer.transport.abort()
+        await asyncio.sleep(0.05)  # lets both sides close
+    assert isinstance(answer, Upstream) is (turns < tries)
+    assert len(accepted) == tries
