@@ -117,6 +117,8 @@ class _Operator:
             utc=clock.utc,
         )
         self._elector = self._candidate() if settings.lease_namespace else None
+        self._term = 0
+        """Of the Lease, the last time that this process led."""
         self.metrics.watch_queue(lambda: self._queue.depth, lambda: self._queue.waiting)
         self.metrics.watch_usage(self._usage.current)
         self.metrics.watch_leadership(lambda: float(leadership.is_held), lambda: self._watches.silence()[0])
@@ -152,7 +154,11 @@ class _Operator:
         if not is_leading:
             self._queue.pause()
             return
-        self._reconciler.take_over()
+        if self._elector is None or self._elector.terms != self._term:
+            self._reconciler.take_over()
+            self._scaler.take_over()
+        self._reconciler.forget_what_is_gone()
+        self._term = self._elector.terms if self._elector is not None else 0
         self._queue.resume()
         self._want_all()
 

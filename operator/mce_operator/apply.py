@@ -33,7 +33,8 @@ class Writer:
 
     async def carry_out(self, plan: Plan, observed: Observed) -> Done:
         """Deletes, applies, cuts out; the first failure ends it, since later objects need the earlier ones."""
-        done: set[str] = set()
+        applied: set[str] = set()
+        cut_out: set[str] = set()
         for child in (*plan.orphans, *plan.superfluous):
             try:
                 await self._delete(child.kind, observed, child.uid)
@@ -44,16 +45,16 @@ class Writer:
                 await self._apply(built)
             except ApiError as error:
                 failure = _failure(built["kind"], built["metadata"]["name"], error)
-                return Done(kinds=frozenset(done), failures=(failure,))
-            done.add(built["kind"])
+                return Done(applied=frozenset(applied), failures=(failure,))
+            applied.add(built["kind"])
         for cut in plan.cuts:
             try:
                 await self._cut_out(cut, observed)
             except ApiError as error:
                 failure = _failure(cut.live.kind, cut.live.name, error)
-                return Done(kinds=frozenset(done), failures=(failure,))
-            done.add(cut.live.kind)
-        return Done(kinds=frozenset(done))
+                return Done(applied=frozenset(applied), cut=frozenset(cut_out), failures=(failure,))
+            cut_out.add(cut.live.kind)
+        return Done(applied=frozenset(applied), cut=frozenset(cut_out))
 
     async def _delete(self, kind: str, observed: Observed, uid: str) -> None:
         key = observed.key

@@ -11,6 +11,8 @@ from mce_api.status import State, Status
 from mce_operator.observed import Observed
 
 _REPEAT_AFTER: Final = timedelta(minutes=5)
+_TRY_AGAIN_AFTER: Final = timedelta(seconds=30)
+"""When one could not be posted: the API server may have a limit on them."""
 _NOTE_LENGTH: Final = 960
 """Of 1024 that the API server takes (pkg/apis/core/validation, NoteLengthLimit): the rest is for the count."""
 _REMEMBERED: Final = 4096
@@ -29,6 +31,8 @@ _Identity = tuple[str, str, str]
 class _Posted:
     at: datetime
     generation: int
+    told: datetime | None
+    """When it was told; None: it could not be posted."""
     left_out: int = 0
 
 
@@ -77,11 +81,11 @@ class Recorder:
         return self._news(observed, reason, note, subject, 0, is_bad=True)
 
     def take_back(self, news: News) -> None:
-        """It could not be posted: it is left out, and the next one is no repetition of it."""
-        if news.before is None:
-            self._posted.pop(news.identity, None)
-        else:
-            self._posted[news.identity] = replace(news.before, left_out=news.before.left_out + 1)
+        """It could not be posted: it is left out, and may be told again soon."""
+        posted, before = self._posted.get(news.identity), news.before
+        if posted is not None:
+            told, left_out = (before.told, before.left_out) if before else (None, 0)
+            self._posted[news.identity] = replace(posted, told=told, left_out=left_out + 1)
 
     def _news(
         self, observed: Observed, reason: str, note: str, subject: str, generation: int, *, is_bad: bool
@@ -90,15 +94,16 @@ class Recorder:
         posted = self._posted.get(identity)
         if posted is not None and posted.generation != generation:
             posted = None
-        if posted is not None and timedelta(0) <= now - posted.at < _REPEAT_AFTER:  # the clock may have been set back
+        pause = _REPEAT_AFTER if posted is None or posted.told == posted.at else _TRY_AGAIN_AFTER
+        if posted is not None and timedelta(0) <= now - posted.at < pause:  # the clock may have been set back
             self._posted[identity] = replace(posted, left_out=posted.left_out + 1)
             return None
         if len(self._posted) >= _REMEMBERED:
             self._posted.clear()
-        self._posted[identity] = _Posted(at=now, generation=generation)
+        self._posted[identity] = _Posted(at=now, generation=generation, told=now)
         note = note[:_NOTE_LENGTH]
-        if posted is not None and posted.left_out:
-            note += f" ({posted.left_out} more times since {posted.at:%H:%M:%S} UTC)"
+        if posted is not None and posted.told and posted.left_out:
+            note += f" ({posted.left_out} more times since {posted.told:%H:%M:%S} UTC)"
         return News(body=self._event(observed, reason, note, is_bad=is_bad), identity=identity, before=posted)
 
     def _event(self, observed: Observed, reason: str, note: str, *, is_bad: bool) -> dict[str, Any]:

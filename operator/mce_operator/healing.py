@@ -1,7 +1,7 @@
 """Decides what of others' changes is set right now, and tells of it: one Event, one log line and one count for each."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -21,6 +21,8 @@ _log: Final = logging.getLogger(__name__)
 
 _Identity = tuple[str, What]
 """Kind of the object, and what was done to it."""
+_Attempt = tuple[frozenset[Path], str, str]
+"""What was to be taken out, and of which edition of which object: with another value it is worth another try."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,17 +43,25 @@ class Treatment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Open:
+    """What others did and is not as it should be yet."""
+
+    drift: Drift
+    is_written: bool = False
+    """Whether we have written, or may have: if not, and it is gone, those who did it have undone it themselves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Memory:
     """What is remembered of one endpoint's children between passes. A new process begins with nothing."""
 
     uid: str
     known: frozenset[str] = frozenset()
     """Kinds that it has had: one of them that is missing was taken away by others, whatever has happened since."""
-    open: Mapping[_Identity, Drift] = field(default_factory=dict)
-    """What is not as it should be yet: it is told of when it is, though that may take several passes."""
-    in_vain: Mapping[str, tuple[frozenset[Path], str]] = field(default_factory=dict)
-    """By kind, what was taken out and is still there (a default of the API server that somebody has applied), and the
-    edition of the object: with another value it is worth another try."""
+    open: Mapping[_Identity, _Open] = field(default_factory=dict)
+    """It is told of when we have set it right, though that may take several passes."""
+    in_vain: Mapping[str, _Attempt] = field(default_factory=dict)
+    """By kind, what was taken out and is still there: a default of the API server that somebody has applied."""
     patience: Patience = field(default_factory=Patience)
 
 
@@ -92,7 +102,7 @@ class Healing:
             The plan without what cannot be done.
         """
         memory, vain = self._of(before), self._vain(treatment, done, before)
-        set_back = {drift.kind for drift in treatment.drifts} & done.kinds - vain.keys()
+        set_back = {drift.kind for drift in treatment.drifts} & done.kinds
         own = {child.kind for one in (before, after) for child in one.children.values() if _is_whole(child, before)}
         memory = replace(
             memory,
@@ -101,18 +111,18 @@ class Healing:
             patience=memory.patience.spent(set_back, self._utc()),
         )
         plan = self._worthwhile(plan, after, memory)
-        seen = {**memory.open, **_by_identity(treatment.drifts)}
-        # While somebody else's object has one of the names, nothing is planned: what is open stays so.
-        still = seen if plan.taken else _by_identity(drifts(plan, after, memory.known))
+        right = _right(plan, after)
+        seen = _seen(memory.open, treatment.drifts, done, frozenset(vain))
+        new = {identity: _Open(drift=drift) for identity, drift in _by_identity(drifts(plan, after, memory.known))}
+        still = {identity: one for identity, one in (seen | new | seen).items() if identity[0] in plan.wanted - right}
         self._memories[before.key] = replace(memory, open=still)
         for drift in treatment.drifts:
             if drift.kind in treatment.refused.kinds:
                 note = f"{drift}, again and again; it is set right once in {PAUSE_SECONDS:g} s"
                 await self._announcer.drift(before, DRIFT_CONFLICT, note, drift.kind)
-        for (kind, what), drift in seen.items():
-            is_open = (kind, what) in still or (kind, What.DELETED) in still
-            if not is_open and kind in plan.wanted and not (what is What.ADDED and kind in vain):
-                await self._tell_healed(drift, before)
+        for one in seen.values():
+            if one.is_written and one.drift.kind in right:
+                await self._tell_healed(one.drift, before)
         return plan
 
     async def _tell_healed(self, drift: Drift, observed: Observed) -> None:
@@ -121,12 +131,16 @@ class Healing:
         note = f"{drift}; it is as it should be again"
         await self._announcer.drift(observed, DRIFT_HEALED, note, note)
 
+    def keys(self) -> Iterable[Key]:
+        """The endpoints of which something is remembered."""
+        return self._memories.keys()
+
     def forget(self, key: Key) -> None:
         """The endpoint is gone."""
         self._memories.pop(key, None)
 
-    def take_over(self) -> None:
-        """Another operator may have written until now: what is known of the children is of yesterday."""
+    def forget_all(self) -> None:
+        """As a new process knows nothing."""
         self._memories.clear()
 
     def _of(self, observed: Observed) -> _Memory:
@@ -138,20 +152,21 @@ class Healing:
         cuts = tuple(cut for cut in plan.cuts if memory.in_vain.get(cut.live.kind) != self._attempt(cut, observed.key))
         return replace(plan, cuts=cuts) if len(cuts) < len(plan.cuts) else plan
 
-    def _vain(self, treatment: Treatment, done: Done, observed: Observed) -> Mapping[str, tuple[frozenset[Path], str]]:
+    def _vain(self, treatment: Treatment, done: Done, observed: Observed) -> Mapping[str, _Attempt]:
         """The cuts that the API server took, and after which the object is what it was."""
         return {
             cut.live.kind: self._attempt(cut, observed.key)
             for cut in treatment.plan.cuts
-            if cut.live.kind in done.kinds
+            if cut.live.kind in done.cut
             and self._version(cut.live.kind, observed.key) == treatment.versions[cut.live.kind]
         }
 
-    def _attempt(self, cut: Cut, key: Key) -> tuple[frozenset[Path], str]:
-        """What makes it the same cut of the same object; an object without a generation has its version for one."""
+    def _attempt(self, cut: Cut, key: Key) -> _Attempt:
+        """What makes it the same cut; an object without a generation has its version for one."""
         live = self._cache.get(cut.live.kind, key)
         metadata = live["metadata"] if live else {}
-        return frozenset(cut.paths), str(metadata.get("generation") or metadata.get("resourceVersion", ""))
+        edition = str(metadata.get("generation") or metadata.get("resourceVersion", ""))
+        return frozenset(cut.paths), str(metadata.get("uid", "")), edition
 
     def _version(self, kind: str, key: Key) -> str:
         live = self._cache.get(kind, key)
@@ -162,5 +177,35 @@ def _is_whole(child: Child, observed: Observed) -> bool:
     return child.controller_uid == observed.uid and not child.is_deleting
 
 
-def _by_identity(found: Iterable[Drift]) -> dict[_Identity, Drift]:
-    return {(drift.kind, drift.what): drift for drift in found}
+def _right(plan: Plan, after: Observed) -> frozenset[str]:
+    """Kinds of the children that are there, and with which nothing is to be done.
+
+    While somebody else's object has one of the names, nothing is planned, and nobody can tell.
+    """
+    if plan.taken:
+        return frozenset()
+    there = {child.kind for child in after.children.values() if _is_whole(child, after)}
+    there.difference_update(built["kind"] for built in plan.applies)
+    return plan.wanted & there.difference(cut.live.kind for cut in plan.cuts)
+
+
+def _seen(
+    before: Mapping[_Identity, _Open], found: Iterable[Drift], done: Done, vain: frozenset[str]
+) -> dict[_Identity, _Open]:
+    """What was open before this pass or was found by it, with whether it has been written about."""
+    doubtful = {failure.kind for failure in done.failures if failure.is_outage}  # it may have had its effect
+    unchanged = {(kind, What.ADDED) for kind in vain}
+    newest = {identity: drift for identity, drift in _by_identity(found) if identity not in unchanged}
+    seen = {**before, **{identity: _Open(drift=drift) for identity, drift in newest.items() if identity not in before}}
+    written = done.kinds | doubtful
+    return {
+        identity: _Open(
+            drift=newest.get(identity, one.drift),
+            is_written=one.is_written or (identity[0] in written and identity not in unchanged),
+        )
+        for identity, one in seen.items()
+    }
+
+
+def _by_identity(found: Iterable[Drift]) -> Iterator[tuple[_Identity, Drift]]:
+    return (((drift.kind, drift.what), drift) for drift in found)

@@ -81,6 +81,9 @@ class Elector:
         self._must_look = True
         self._was_held = False
         self._error = ""
+        self.terms = 0
+        """How often this process has taken the Lease, which another one may have had before; renewals do not count,
+        also if the right to write had run out meanwhile."""
         self.is_informed = False
         """Whether the Lease could be read or written once: without that right, this process never leads."""
 
@@ -105,7 +108,8 @@ class Elector:
                 self._leadership.end()
                 return
             if step is not Step.RENEW:
-                # Somebody else may have led since our last look, if only for a moment: this is another term.
+                # Somebody else may have led since our last look, if only for a moment.
+                self.terms += 1
                 self._leadership.end()
                 self._report()
             try:

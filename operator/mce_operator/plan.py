@@ -70,10 +70,17 @@ class Failure:
 class Done:
     """How far a plan was carried out."""
 
-    kinds: frozenset[str] = frozenset()
-    """Kinds of the objects that were applied or cut out of, and answered for."""
+    applied: frozenset[str] = frozenset()
+    """Kinds of the objects that were applied, and answered for."""
+    cut: frozenset[str] = frozenset()
+    """The same of those that something was cut out of."""
     failures: tuple[Failure, ...] = ()
     """One at most; what comes after it in the plan was not tried."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Of all objects that were written."""
+        return self.applied | self.cut
 
 
 def plan(wanted: Sequence[K8sObject], observed: Observed) -> Plan:

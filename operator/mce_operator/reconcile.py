@@ -26,6 +26,7 @@ from mce_operator.observe import observe, with_fleet, with_strangers
 from mce_operator.observed import Observed, Scaling
 from mce_operator.patience import PAUSE_SECONDS
 from mce_operator.plan import Failure, Plan
+from mce_operator.resources.meta import K8sObject
 from mce_operator.resources.router import Setup
 from mce_operator.routers import Routers
 from mce_operator.status import Situation
@@ -47,7 +48,6 @@ OUTAGE_SECONDS: Final = 10
 """Longest pause after a failure of the API server or of the way to it: what had backed off is done soon after."""
 
 DONE: Final = Outcome(is_settled=True)
-AT_ONCE: Final = Outcome(is_settled=True, look_again_seconds=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,10 +95,23 @@ class Reconciler:
         """Endpoints whose spec is not older than what another operator may have acted upon."""
 
     def take_over(self) -> None:
-        """Another operator may have written until now."""
-        self._healing.take_over()
-        for memory in (self._said, self._looked, self._untold, self._sure):
+        """Another operator may have written until now: what is known is of yesterday."""
+        self._healing.forget_all()
+        for memory in (self._said, self._looked, self._untold):
             memory.clear()
+        self._sure.clear()
+
+    def forget_what_is_gone(self) -> None:
+        """Nobody wants a pass over an endpoint that went while this operator stood by."""
+        there = set(self._cache.endpoints())
+        for key in {*self._healing.keys(), *self._said, *self._looked, *self._untold, *self._sure} - there:
+            self._forget(key)
+
+    def _forget(self, key: Key) -> None:
+        self._healing.forget(key)
+        for memory in (self._said, self._looked, self._untold):
+            memory.pop(key, None)
+        self._sure.discard(key)
 
     async def reconcile(self, key: Key) -> Outcome:
         """Brings one endpoint closer to what its spec says, and its status to what is.
@@ -109,10 +122,7 @@ class Reconciler:
         observed = observe(self._cache, key)
         if observed is None:
             self._metrics.endpoint_gone(key)
-            self._healing.forget(key)
-            for memory in (self._said, self._looked, self._untold):
-                memory.pop(key, None)
-            self._sure.discard(key)
+            self._forget(key)
             return DONE
         outcome = await self._act(observed)
         return replace(outcome, look_again_seconds=0.0) if self._has_moved(observed) else outcome
@@ -142,10 +152,10 @@ class Reconciler:
         observed = replace(observed, scaling=self._scaling(observed.key))
         if asked := to_ask(endpoint, observed, self._utc()):
             observed = replace(observed, routers=await self._routers.ask(asked))
-            if self._has_moved(observed):
-                return AT_ONCE  # that may have taken seconds, in which somebody has mended what would be rolled back
+            if self._has_moved(observed):  # that may have taken seconds: what would be rolled back may be mended
+                endpoint, observed = self._as_of_now(endpoint, observed)
         if resize.is_under_way(observed):
-            if await self._is_outdated(observed.key):
+            if await self._is_outdated(observed):
                 return await self.reconcile(observed.key)
             observed = await self._resized(endpoint, await with_fleet(self._api, observed))
         view = self._view(endpoint, observed)
@@ -157,9 +167,22 @@ class Reconciler:
         if treatment.is_robbed:
             self._sure.discard(observed.key)  # or is the endpoint gone, and its children with it?
         has_begun = bool(observed.children) or treatment.is_robbed
-        if treatment.plan.has_writes and has_begun and await self._is_outdated(observed.key):
+        if treatment.plan.has_writes and has_begun and await self._is_outdated(observed):
             return await self.reconcile(observed.key)
         return await self._carry_out(endpoint, view, treatment)
+
+    def _as_of_now(
+        self, endpoint: MultiContainerEndpoint, observed: Observed
+    ) -> tuple[MultiContainerEndpoint, Observed]:
+        """The same with the newest spec, if it is one; whatever else it is, this pass is followed by another one."""
+        fresh = observe(self._cache, observed.key)
+        if fresh is None or fresh.uid != observed.uid or fresh.is_deleting:
+            return endpoint, observed
+        try:
+            newest = validation.stored(fresh.document)
+        except validation.InvalidEndpoint:
+            return endpoint, observed
+        return newest, replace(fresh, routers=observed.routers, scaling=observed.scaling)
 
     async def _carry_out(self, endpoint: MultiContainerEndpoint, view: _View, treatment: Treatment) -> Outcome:
         observed = view.observed
@@ -217,12 +240,13 @@ class Reconciler:
         is_outage = any(failure.is_outage for failure in failures)
         return _sooner(_sooner(statuses.look_again(situation, now), later), OUTAGE_SECONDS if is_outage else None)
 
-    async def _is_outdated(self, key: Key) -> bool:
+    async def _is_outdated(self, observed: Observed) -> bool:
         """Whether an endpoint has changed, though no watch has told us yet; asked once for each after a takeover.
 
         The predecessor may have been told, and be a step ahead: to write what was wanted before would undo that step,
         and roll pods out that nobody wants.
         """
+        key = observed.key
         if key in self._sure:
             return False
         try:
@@ -233,7 +257,8 @@ class Reconciler:
             self._cache.drop(names.KIND, key)
             return True
         self._sure.add(key)
-        return self._cache.put(names.KIND, fresh) is not None
+        self._cache.put(names.KIND, fresh)
+        return self._has_moved(observed)
 
     def _has_just_looked(self, key: Key) -> bool:
         last = self._looked.get(key)
@@ -289,15 +314,19 @@ class Reconciler:
 
 
 def _is_news(rest: Plan, treatment: Treatment) -> bool:
-    """Whether there is something to write that was not there to be written before.
+    """Whether there is something to write of which no watch may tell.
 
-    What was written a moment ago, and is not as it should be, is others' doing: the watch tells, or the next look.
+    An object that was applied last, and at once is not as it should be, is no news: others have changed it since, which
+    the watch tells, or a webhook changes it whenever it is applied.
     """
-    hashes = [
-        {(built["kind"], built["metadata"]["annotations"][names.HASH_ANNOTATION]) for built in one.applies}
-        for one in (rest.without(treatment.refused.kinds), treatment.plan)
-    ]
-    return bool(treatment.plan.has_writes and (rest.without(treatment.refused.kinds).cuts or hashes[0] - hashes[1]))
+    left = rest.without(treatment.refused.kinds)
+    cut = {one.live.kind for one in treatment.plan.cuts}
+    applied = {_version(built) for built in treatment.plan.applies if built["kind"] not in cut}
+    return treatment.plan.has_writes and bool(left.cuts or {_version(built) for built in left.applies} - applied)
+
+
+def _version(built: K8sObject) -> tuple[str, str]:
+    return built["kind"], built["metadata"]["annotations"][names.HASH_ANNOTATION]
 
 
 def _sooner(one: float | None, other: float | None) -> float | None:

@@ -77,14 +77,16 @@ class Scaler:
         memory = self._memories.get((key, _uid(document))) if document else None
         return memory.scaling if memory else None
 
+    def take_over(self) -> None:
+        """Another operator may have scaled until now, and its last word is in the status."""
+        self._memories.clear()
+
     async def run_forever(self, may_act: Callable[[], bool]) -> NoReturn:
         """Round after round, at a steady pace, while `may_act` says so."""
         while True:
             begun = self._clock.monotonic()
             if may_act():
                 await self.round()
-            else:
-                self._memories.clear()  # another one scales, and its last word is in the status
             await asyncio.sleep(max(0.0, begun + autoscale.INTERVAL_SECONDS - self._clock.monotonic()))
 
     async def round(self) -> None:

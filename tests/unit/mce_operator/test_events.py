@@ -80,7 +80,21 @@ def test_what_could_not_be_posted_is_told_the_next_time_and_counted() -> None:
     assert crashes()
     assert course.news
     course.recorder.take_back(course.news)
+    assert crashes() is None  # not at once: the API server may have a limit on them
     told = crashes()
     assert told
-    assert told[2] == "container a: Exit: 1 (1 more times since 12:00:10 UTC)"
+    assert told[2] == "container a: Exit: 1 (2 more times since 12:00:10 UTC)"
     assert crashes() is None
+    course.now += timedelta(minutes=4)
+    assert crashes() is None
+
+
+def test_the_first_one_that_could_not_be_posted_leaves_nothing_to_count_from() -> None:
+    course = Course()
+    assert course.goes_to(**CRASH, failure_reason="container a: Exit: 1")
+    assert course.news
+    course.recorder.take_back(course.news)
+    course.now += timedelta(seconds=30)
+    course.goes_to(state="InService")
+    told = course.goes_to(**CRASH, failure_reason="container a: Exit: 1")
+    assert told == ("Warning", "Exit", "container a: Exit: 1")

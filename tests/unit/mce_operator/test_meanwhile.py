@@ -190,17 +190,27 @@ async def test_what_could_not_be_set_right_is_not_told_as_set_right(cluster: Clu
     assert event == ("DriftHealed", "Deployment mnist: spec.replicas edited; it is as it should be again")
 
 
-async def test_a_drift_whose_event_was_refused_is_told_the_next_time(cluster: Cluster) -> None:
-    await cluster.run()
-    post = cluster.api.create_event
+class Limited:
+    """An API server that takes no Event for now."""
 
-    async def refused(body: dict[str, Any]) -> None:
+    def __init__(self, cluster: Cluster) -> None:
+        self.posts = 0
+        cluster.api.create_event = self._refuse  # type: ignore[method-assign]
+
+    async def _refuse(self, body: dict[str, Any]) -> None:
+        self.posts += 1
         raise ApiError(429, "TooManyRequests", "limit reached on type Namespace")
 
-    cluster.api.create_event = refused  # type: ignore[method-assign]
-    del cluster.api.objects["Service", *KEY]
+
+async def test_a_drift_whose_event_was_refused_is_told_the_next_time_but_not_at_once(cluster: Cluster) -> None:
     await cluster.run()
+    post, limited = cluster.api.create_event, Limited(cluster)
+    for _ in range(AT_ONCE):
+        del cluster.api.objects["Service", *KEY]
+        await cluster.run()
+    assert limited.posts == 1
     cluster.api.create_event = post  # type: ignore[method-assign]
+    cluster.now += timedelta(seconds=30)
     del cluster.api.objects["Service", *KEY]
     await cluster.run()
     assert drift_events(cluster) == [SERVICE_IS_BACK]
@@ -208,13 +218,8 @@ async def test_a_drift_whose_event_was_refused_is_told_the_next_time(cluster: Cl
 
 async def test_a_transition_whose_event_was_refused_is_told_the_next_time(cluster: Cluster) -> None:
     await cluster.run()
-    post = cluster.api.create_event
-
-    async def refused(body: dict[str, Any]) -> None:
-        raise ApiError(429, "TooManyRequests", "limit reached on type Namespace")
-
-    for attempt in (refused, post):
-        cluster.api.create_event = attempt  # type: ignore[method-assign]
+    post, _ = cluster.api.create_event, Limited(cluster)
+    for _ in range(2):
         cluster.api.fail["apply", "Service"] = ApiError(403, "Forbidden", "exceeded quota: x")
         cluster.edit("Service", lambda live: live["metadata"]["annotations"].pop(names.HASH_ANNOTATION))
         await cluster.run()
@@ -222,9 +227,9 @@ async def test_a_transition_whose_event_was_refused_is_told_the_next_time(cluste
         cluster.api.fail.clear()
         await cluster.run()
         assert not cluster.status()["failureReason"]
-    assert [event["reason"] for event in cluster.api.events if event["reason"] == "Quota"] == ["Quota"], (
-        cluster.api.events
-    )
+        cluster.api.create_event = post  # type: ignore[method-assign]
+        cluster.now += timedelta(seconds=30)
+    assert [event["reason"] for event in cluster.api.events if event["reason"] == "Quota"] == ["Quota"]
 
 
 async def test_a_transition_whose_write_was_answered_too_late_has_its_event(cluster: Cluster) -> None:
@@ -312,7 +317,8 @@ async def test_a_child_without_its_owner_that_goes_before_it_is_repaired_is_told
     assert drift_events(cluster) == []  # above all not that its owner is as it should be
     cluster.api.fail.clear()
     await cluster.run()
-    assert drift_events(cluster) == [SERVICE_IS_BACK]
+    edited = ("DriftHealed", "Service mnist: metadata.ownerReferences edited; it is as it should be again")
+    assert drift_events(cluster) == [edited, SERVICE_IS_BACK]
 
 
 async def test_a_child_that_goes_in_the_pass_that_has_made_it_is_told_of(cluster: Cluster) -> None:
@@ -527,3 +533,242 @@ async def test_a_child_whose_label_is_missing_and_has_to_wait_is_not_deleted(clu
     assert names.MANAGED_BY_LABEL in cluster.api.objects["Service", *KEY]["metadata"]["labels"]
     assert "Service mnist: metadata.labels edited; it is as it should be again" in dict(drift_events(cluster)).values()
     assert SERVICE_IS_BACK not in drift_events(cluster)
+
+
+def added(live: dict[str, Any], name: str, value: Any = 1) -> None:
+    ours = [one for one in live["metadata"]["managedFields"] if one["manager"] == names.FIELD_MANAGER]
+    entry = {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {f"f:{name}": {}}}}
+    live["metadata"]["managedFields"] = [*ours, entry]
+    live["spec"][name] = value
+
+
+def taken_out(live: dict[str, Any], name: str) -> None:
+    live["spec"].pop(name)
+    live["metadata"]["managedFields"] = live["metadata"]["managedFields"][:1]
+
+
+async def test_who_undoes_his_own_edits_has_not_been_set_right_by_us(cluster: Cluster) -> None:
+    await cluster.run()
+    for number in range(AT_ONCE):
+        cluster.edit("Service", partial(added, name=f"x{number}"))
+        await cluster.run()
+    cluster.api.events.clear()
+    for number in range(50):  # while it has to wait
+        cluster.edit("Service", partial(added, name=f"y{number}"))
+        await cluster.run()
+        cluster.edit("Service", partial(taken_out, name=f"y{number}"))
+        await cluster.run()
+    assert [reason for reason, _ in drift_events(cluster)] == ["DriftConflict"]
+
+
+def scaled_by_others(live: dict[str, Any]) -> None:
+    live["spec"]["replicas"] = 7
+    live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"].pop("f:replicas", None)
+
+
+async def test_an_edit_that_a_new_spec_overtakes_is_not_told_as_set_right_before_it_is(cluster: Cluster) -> None:
+    await cluster.run()
+    cluster.edit("Deployment", scaled_by_others)
+    cluster.api.fail["apply", "Deployment"] = UNAVAILABLE
+    await cluster.run()
+    update(cluster, "new:1")
+    await cluster.run()
+    assert drift_events(cluster) == []
+    cluster.api.fail.clear()
+    await cluster.run()
+    assert cluster.api.objects["Deployment", *KEY]["spec"]["replicas"] == 2
+    assert len(drift_events(cluster)) == 1
+
+
+async def test_what_is_on_its_way_out_is_not_as_it_should_be(cluster: Cluster) -> None:
+    await cluster.run()
+    cluster.edit("Service", spec_undone)
+    cluster.api.fail["apply", "Service"] = UNAVAILABLE
+    await cluster.run()
+    cluster.edit("Service", lambda live: live["metadata"].update(deletionTimestamp="2026-01-01T01:00:00Z"))
+    await cluster.run()
+    assert drift_events(cluster) == []
+
+
+async def test_what_is_back_and_edited_meanwhile_is_not_as_it_should_be(cluster: Cluster) -> None:
+    await cluster.run()
+    del cluster.api.objects["Service", *KEY]
+    lose_one_answer(cluster, "apply", "Service")
+    await cluster.run()
+    cluster.edit("Service", spec_undone)
+    cluster.api.fail["apply", "Service"] = UNAVAILABLE
+    await cluster.run()
+    assert drift_events(cluster) == []
+    cluster.api.fail.clear()
+    await cluster.run()
+    assert SERVICE_IS_BACK in drift_events(cluster)
+
+
+def let_default_come_back(cluster: Cluster, name: str) -> None:
+    """An API server that gives a field of that name its default, which stays with whoever has applied it."""
+    patch = cluster.api.patch
+
+    async def defaulting(
+        kind: str, namespace: str, of: str, body: dict[str, Any], subresource: str = ""
+    ) -> dict[str, Any]:
+        before = copy.deepcopy(cluster.api.objects[kind, namespace, of])
+        cut = {**body, "spec": {one: value for one, value in body["spec"].items() if one != name}}
+        if not cut["spec"] and before["spec"].get(name) == 1:
+            cluster.api.writes.append(("patch", kind))
+            return before
+        await patch(kind, namespace, of, cut if before["spec"].get(name) == 1 else body, subresource)
+        live = cluster.api.objects[kind, namespace, of]
+        entry = {"manager": "kubectl", "operation": "Apply", "fieldsV1": {"f:spec": {f"f:{name}": {}}}}
+        if name in live["spec"]:
+            live["metadata"]["managedFields"].append(entry)
+        return copy.deepcopy(cluster.api.store(live))
+
+    cluster.api.patch = defaulting  # type: ignore[method-assign, assignment]
+
+
+async def test_what_was_taken_out_beside_a_default_is_told(cluster: Cluster) -> None:
+    await cluster.run()
+    let_default_come_back(cluster, "sessionAffinity")
+
+    def apply(live: dict[str, Any]) -> None:
+        added(live, "sessionAffinity")
+        live["spec"]["extra"] = 1
+        live["metadata"]["managedFields"][-1]["fieldsV1"]["f:spec"]["f:extra"] = {}
+        live["metadata"].pop("generation", None)
+
+    cluster.edit("Service", apply)
+    for _ in range(4):
+        cluster.now += timedelta(seconds=60)
+        await cluster.run()
+    assert "extra" not in cluster.api.objects["Service", *KEY]["spec"]
+    told = "Service mnist: spec.extra, spec.sessionAffinity added by kubectl; it is as it should be again"
+    assert drift_events(cluster) == [("DriftHealed", told)]
+
+
+async def test_labels_that_change_all_the_time_do_not_make_cuts_in_vain_follow_them(cluster: Cluster) -> None:
+    await cluster.run()
+    let_default_come_back(cluster, "sessionAffinity")
+
+    def labelled(live: dict[str, Any], number: int) -> None:
+        live["metadata"]["labels"]["x"] = str(number)
+        live["metadata"].pop("generation", None)
+
+    cluster.edit("Service", partial(added, name="sessionAffinity"))
+    cluster.writes()
+    for number in range(50):
+        cluster.edit("Service", partial(labelled, number=number))
+        await cluster.run()
+    assert cluster.writes().count(("patch", "Service")) == AT_ONCE
+
+
+async def test_a_cut_that_was_not_tried_was_not_in_vain(cluster: Cluster) -> None:
+    await cluster.run()
+
+    async def unchanged(body: dict[str, Any]) -> dict[str, Any]:
+        return copy.deepcopy(cluster.api.objects["Service", *KEY])  # a webhook takes out what we apply
+
+    def change(live: dict[str, Any]) -> None:
+        live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"].pop("f:publishNotReadyAddresses")
+        added(live, "extra")
+
+    cluster.api.apply = unchanged  # type: ignore[method-assign]
+    cluster.edit("Service", change)
+    cluster.api.fail["patch", "Service"] = UNAVAILABLE
+    await cluster.run()
+    cluster.api.fail.clear()
+    await cluster.run()
+    assert "extra" not in cluster.api.objects["Service", *KEY]["spec"]
+
+
+async def test_what_was_in_vain_with_one_object_is_not_with_its_successor(cluster: Cluster) -> None:
+    await cluster.run()
+    let_default_come_back(cluster, "schedulerName")
+    cluster.edit(names.KIND, partial(rescaled, replicas=3))
+    await cluster.run()
+    cluster.edit("Deployment", partial(added, name="schedulerName"))
+    await cluster.run()
+    del cluster.api.objects["Deployment", *KEY]
+    await cluster.run()
+
+    def other(live: dict[str, Any]) -> None:
+        added(live, "schedulerName", "evil")
+        live["metadata"]["generation"] += 1
+
+    cluster.edit("Deployment", other)
+    assert cluster.api.objects["Deployment", *KEY]["metadata"]["generation"] == 2  # as when it was in vain
+    await cluster.run()
+    assert "schedulerName" not in cluster.api.objects["Deployment", *KEY]["spec"]
+
+
+async def test_an_edit_that_comes_with_the_answer_to_a_cut_is_set_right(cluster: Cluster) -> None:
+    await cluster.run()
+
+    def change(live: dict[str, Any]) -> None:
+        spec_undone(live)
+        added(live, "extra")
+
+    cluster.edit("Service", change)
+
+    def meanwhile() -> None:
+        live = copy.deepcopy(cluster.api.objects["Service", *KEY])
+        live["spec"]["type"] = "NodePort"
+        live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"].pop("f:type")
+        cluster.api.store(live)
+
+    during(cluster, "patch", meanwhile)
+    assert (await cluster.run()).look_again_seconds == 0
+    await cluster.run()
+    assert cluster.api.objects["Service", *KEY]["spec"]["type"] == "ClusterIP"
+
+
+async def test_who_annotates_an_endpoint_all_the_time_does_not_keep_its_children_away(cluster: Cluster) -> None:
+    await cluster.run()
+    get, reads = cluster.api.get, 0
+
+    async def busy(kind: str, namespace: str, name: str) -> dict[str, Any]:
+        nonlocal reads
+        if kind == names.KIND:
+            reads += 1
+            cluster.edit(kind, lambda live: live["metadata"].setdefault("annotations", {}).update(x=str(reads)))
+        return await get(kind, namespace, name)
+
+    cluster.api.get = busy  # type: ignore[method-assign]
+    del cluster.api.objects["Service", *KEY]
+    await cluster.run()
+    assert ("Service", *KEY) in cluster.api.objects
+    assert reads == 1
+
+
+async def test_who_edits_an_endpoint_all_the_time_gets_what_he_wants(cluster: Cluster) -> None:
+    await cluster.run()
+    turns = 0
+
+    async def ask(pods: Any) -> dict[str, Any]:
+        nonlocal turns
+        turns += 1
+        cluster.edit(names.KIND, partial(rescaled, replicas=2 + turns))
+        cluster.cache.put(names.KIND, cluster.api.objects[names.KIND, *KEY])
+        return {}
+
+    live = cluster.api.objects["Deployment", *KEY]["metadata"]["annotations"][names.TEMPLATE_ANNOTATION]
+    silent = objects.pod(live, objects.running("a", up=False, since="2026-01-01T00:00:00Z"), podIP="10.0.0.1")
+    cluster.api.store({"kind": "Pod", "apiVersion": "v1", **silent})
+    cluster.reconciler._routers.ask = ask  # type: ignore[method-assign]
+    for _ in range(3):
+        await cluster.run()
+    assert cluster.api.objects["Deployment", *KEY]["spec"]["replicas"] == 5
+    assert cluster.status()["observedGeneration"] == 4
+
+
+async def test_who_leads_again_without_another_one_between_has_forgotten_only_what_is_gone(cluster: Cluster) -> None:
+    await cluster.run()
+    del cluster.api.objects["Service", *KEY]
+    cluster.api.fail["apply", "Service"] = UNAVAILABLE
+    await cluster.run()
+    cluster.api.fail.clear()
+    cluster.reconciler.forget_what_is_gone()
+    await cluster.run()
+    assert drift_events(cluster) == [SERVICE_IS_BACK]
+    cluster.cache.drop(names.KIND, KEY)
+    cluster.reconciler.forget_what_is_gone()
+    assert not list(cluster.reconciler._healing.keys())

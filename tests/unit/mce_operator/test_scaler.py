@@ -1,6 +1,5 @@
 """The loop that moves replicas, against an API server in memory: what it reads, what it writes, and how often."""
 
-import asyncio
 import copy
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -9,7 +8,6 @@ from typing import Any
 import pytest
 
 from mce_api import names, wire
-from mce_kit import tasks
 from mce_kit.clock import Clock
 from mce_kit.kube import ApiError
 from mce_kit.usage import Usage
@@ -387,25 +385,11 @@ async def test_a_new_endpoint_of_an_old_name_has_not_been_scaled_yet(cluster: Cl
 async def test_what_another_operator_has_scaled_meanwhile_is_told_as_it_has_told_it(cluster: Cluster) -> None:
     await cluster.rounds(8, 290)
     assert cluster.told["desiredReplicas"] == 3
-    await asyncio.wait_for(_one_round(cluster, leads=False), 1)
     newer = cluster.told | {"lastScaleTime": "2026-01-01T01:50:00Z", "message": "newer"}
     live = copy.deepcopy(cluster.endpoint)
     live["status"]["autoscaling"] = newer
     cluster.api.store(live)
     await sync.fill(cluster.api, cluster.cache, Scope())
+    cluster.scaler.take_over()
     await cluster.reconciler.reconcile(KEY)
     assert cluster.told == newer
-
-
-async def _one_round(cluster: Cluster, *, leads: bool) -> None:
-    looked = asyncio.Event()
-
-    def may_act() -> bool:
-        looked.set()
-        return leads
-
-    running = tasks.spawn(cluster.scaler.run_forever(may_act), name="scaler")
-    await looked.wait()
-    await asyncio.sleep(0)
-    running.cancel()
-    await asyncio.wait({running})
