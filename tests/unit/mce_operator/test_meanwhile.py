@@ -59,6 +59,13 @@ def lose_one_answer(cluster: Cluster, verb: str, kind: str) -> None:
     setattr(cluster.api, verb, lost)
 
 
+def add_silent_pod(cluster: Cluster) -> None:
+    """Its router is worth asking."""
+    live = cluster.api.objects["Deployment", *KEY]["metadata"]["annotations"][names.TEMPLATE_ANNOTATION]
+    silent = objects.pod(live, objects.running("a", up=False, since="2026-01-01T00:00:00Z"), podIP="10.0.0.1")
+    cluster.api.store({"kind": "Pod", "apiVersion": "v1", **silent})
+
+
 def rescaled(live: dict[str, Any], replicas: int) -> None:
     live["spec"]["replicas"] = replicas
     live["metadata"]["generation"] += 1
@@ -412,9 +419,7 @@ async def test_a_generation_that_is_replaced_while_the_routers_are_asked_is_not_
         cluster.cache.put(names.KIND, cluster.api.objects[names.KIND, *KEY])
         return {}
 
-    live = cluster.api.objects["Deployment", *KEY]["metadata"]["annotations"][names.TEMPLATE_ANNOTATION]
-    silent = objects.pod(live, objects.running("a", up=False, since="2026-01-01T00:00:00Z"), podIP="10.0.0.1")
-    cluster.api.store({"kind": "Pod", "apiVersion": "v1", **silent})
+    add_silent_pod(cluster)
     cluster.reconciler._routers.ask = ask  # type: ignore[method-assign]
     cluster.writes()
     cluster.api.events.clear()
@@ -750,9 +755,7 @@ async def test_who_edits_an_endpoint_all_the_time_gets_what_he_wants(cluster: Cl
         cluster.cache.put(names.KIND, cluster.api.objects[names.KIND, *KEY])
         return {}
 
-    live = cluster.api.objects["Deployment", *KEY]["metadata"]["annotations"][names.TEMPLATE_ANNOTATION]
-    silent = objects.pod(live, objects.running("a", up=False, since="2026-01-01T00:00:00Z"), podIP="10.0.0.1")
-    cluster.api.store({"kind": "Pod", "apiVersion": "v1", **silent})
+    add_silent_pod(cluster)
     cluster.reconciler._routers.ask = ask  # type: ignore[method-assign]
     for _ in range(3):
         await cluster.run()
