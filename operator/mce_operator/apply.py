@@ -40,9 +40,10 @@ class Writer:
                 await self._delete(child.kind, observed, child.uid)
             except ApiError as error:
                 return Done(failures=(_failure(child.kind, child.name, error),))
+        cuts = {cut.live.kind: cut for cut in plan.cuts}
         for built in plan.applies:
             try:
-                await self._apply(built)
+                await self._apply_past(built, cuts.get(built["kind"]), observed)
             except ApiError as error:
                 failure = _failure(built["kind"], built["metadata"]["name"], error)
                 return Done(applied=frozenset(applied), failures=(failure,))
@@ -66,6 +67,16 @@ class Writer:
                 raise
         self._metrics.written(kind, "delete")
         self._cache.drop(kind, key)
+
+    async def _apply_past(self, built: K8sObject, cut: Cut | None, observed: Observed) -> None:
+        """Applies it. What others have added goes first where ours is not valid beside it: a budget's `minAvailable`."""
+        try:
+            await self._apply(built)
+        except ApiError as error:
+            if cut is None or error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
+                raise
+            await self._cut_out(cut, observed)
+            await self._apply(built)
 
     async def _apply(self, built: K8sObject) -> None:
         await self._throttle.turn()

@@ -35,11 +35,8 @@ class Treatment:
     """What has been set back too often, and is left as it is for now."""
     versions: Mapping[str, str]
     """Of the objects that something is cut out of, before that; by kind."""
-
-    @property
-    def is_robbed(self) -> bool:
-        """Whether a child that was there is to be made again."""
-        return any(drift.what is What.DELETED and drift.kind not in self.refused.kinds for drift in self.drifts)
+    is_robbed: bool
+    """Whether a child that was there is to be made again, for the first time since it is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +83,10 @@ class Healing:
             drifts=found,
             refused=refused,
             versions={cut.live.kind: self._version(cut.live.kind, observed.key) for cut in plan.cuts},
+            is_robbed=any(
+                what is What.DELETED and kind not in refused.kinds and not _was_tried(memory.open.get((kind, what)))
+                for (kind, what), _ in _by_identity(found)
+            ),
         )
 
     async def report(self, treatment: Treatment, done: Done, before: Observed, plan: Plan, after: Observed) -> Plan:
@@ -111,17 +112,21 @@ class Healing:
             patience=memory.patience.spent(set_back, self._utc()),
         )
         plan = self._worthwhile(plan, after, memory)
-        right = _right(plan, after)
+        right, clean = _right(plan, after)
         seen = _seen(memory.open, treatment.drifts, done, frozenset(vain))
         new = {identity: _Open(drift=drift) for identity, drift in _by_identity(drifts(plan, after, memory.known))}
-        still = {identity: one for identity, one in (seen | new | seen).items() if identity[0] in plan.wanted - right}
-        self._memories[before.key] = replace(memory, open=still)
+        over = {(kind, what) for what in What for kind in (clean if what is What.ADDED else right)}
+        still = {identity: one for identity, one in (seen | new | seen).items() if identity not in over}
+        self._memories[before.key] = replace(
+            memory, open={identity: one for identity, one in still.items() if identity[0] in plan.wanted}
+        )
+        idle = {cut.live.kind for cut in plan.cuts if self._was_in_vain(cut, memory, before.key)}
         for drift in treatment.drifts:
-            if drift.kind in treatment.refused.kinds:
+            if drift.kind in treatment.refused.kinds and not (drift.what is What.ADDED and drift.kind in idle):
                 note = f"{drift}, again and again; it is set right once in {PAUSE_SECONDS:g} s"
                 await self._announcer.drift(before, DRIFT_CONFLICT, note, drift.kind)
-        for one in seen.values():
-            if one.is_written and one.drift.kind in right:
+        for identity, one in seen.items():
+            if one.is_written and identity in over:
                 await self._tell_healed(one.drift, before)
         return plan
 
@@ -168,6 +173,10 @@ class Healing:
         edition = str(metadata.get("generation") or metadata.get("resourceVersion", ""))
         return frozenset(cut.paths), str(metadata.get("uid", "")), edition
 
+    def _was_in_vain(self, cut: Cut, memory: _Memory, key: Key) -> bool:
+        """Whether it was with another edition of this object: it may be again."""
+        return memory.in_vain.get(cut.live.kind, ("", "", ""))[:2] == self._attempt(cut, key)[:2]
+
     def _version(self, kind: str, key: Key) -> str:
         live = self._cache.get(kind, key)
         return str(live["metadata"].get("resourceVersion", "")) if live else ""
@@ -177,16 +186,20 @@ def _is_whole(child: Child, observed: Observed) -> bool:
     return child.controller_uid == observed.uid and not child.is_deleting
 
 
-def _right(plan: Plan, after: Observed) -> frozenset[str]:
-    """Kinds of the children that are there, and with which nothing is to be done.
+def _right(plan: Plan, after: Observed) -> tuple[frozenset[str], frozenset[str]]:
+    """Kinds of the children that are there, and with which nothing is to be done; and those with nothing to cut out.
 
     While somebody else's object has one of the names, nothing is planned, and nobody can tell.
     """
     if plan.taken:
-        return frozenset()
+        return frozenset(), frozenset()
     there = {child.kind for child in after.children.values() if _is_whole(child, after)}
-    there.difference_update(built["kind"] for built in plan.applies)
-    return plan.wanted & there.difference(cut.live.kind for cut in plan.cuts)
+    clean = plan.wanted & there.difference(cut.live.kind for cut in plan.cuts)
+    return clean.difference(built["kind"] for built in plan.applies), clean
+
+
+def _was_tried(one: _Open | None) -> bool:
+    return one is not None and one.is_written
 
 
 def _seen(

@@ -155,8 +155,9 @@ class Reconciler:
             if self._has_moved(observed):  # that may have taken seconds: what would be rolled back may be mended
                 endpoint, observed = self._as_of_now(endpoint, observed)
         if resize.is_under_way(observed):
-            if await self._is_outdated(observed):
+            if (sure := await self._ascertained(observed)) is None:
                 return await self.reconcile(observed.key)
+            observed = sure
             observed = await self._resized(endpoint, await with_fleet(self._api, observed))
         view = self._view(endpoint, observed)
         if created := plans.creations(view.plan, observed):
@@ -167,8 +168,10 @@ class Reconciler:
         if treatment.is_robbed:
             self._sure.discard(observed.key)  # or is the endpoint gone, and its children with it?
         has_begun = bool(observed.children) or treatment.is_robbed
-        if treatment.plan.has_writes and has_begun and await self._is_outdated(observed):
-            return await self.reconcile(observed.key)
+        if treatment.plan.has_writes and has_begun:
+            if (sure := await self._ascertained(observed)) is None:
+                return await self.reconcile(observed.key)
+            view = replace(view, observed=sure)
         return await self._carry_out(endpoint, view, treatment)
 
     def _as_of_now(
@@ -240,25 +243,27 @@ class Reconciler:
         is_outage = any(failure.is_outage for failure in failures)
         return _sooner(_sooner(statuses.look_again(situation, now), later), OUTAGE_SECONDS if is_outage else None)
 
-    async def _is_outdated(self, observed: Observed) -> bool:
-        """Whether an endpoint has changed, though no watch has told us yet; asked once for each after a takeover.
+    async def _ascertained(self, observed: Observed) -> Observed | None:
+        """The endpoint with its newest status; None if it has changed, though no watch has told us yet.
 
-        The predecessor may have been told, and be a step ahead: to write what was wanted before would undo that step,
-        and roll pods out that nobody wants.
+        Asked once for each after a takeover. The predecessor may have been told, and be a step ahead: to write what was
+        wanted before would undo that step, and roll pods out that nobody wants; to tell what it has told would be to
+        tell it twice.
         """
         key = observed.key
         if key in self._sure:
-            return False
+            return observed
         try:
             fresh = await self._api.get(names.KIND, key.namespace, key.name)
         except ApiError as error:
             if not error.is_not_found:
                 raise
             self._cache.drop(names.KIND, key)
-            return True
+            return None
         self._sure.add(key)
         self._cache.put(names.KIND, fresh)
-        return self._has_moved(observed)
+        newest = self._cache.get(names.KIND, key)
+        return None if newest is None or self._has_moved(observed) else replace(observed, document=newest)
 
     def _has_just_looked(self, key: Key) -> bool:
         last = self._looked.get(key)

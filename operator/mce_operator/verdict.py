@@ -59,6 +59,7 @@ def verdict(
     missing = _missing(observed, wanted - len(pods), has_begun=bool(pods))
     lost = _lost(observed, template, now)
     stored = {line.name: line for line in _remembered(observed, template, is_rollback=is_rollback)}
+    is_told = observed.told.observed_generation == observed.generation
     derived = names.container_names([container.name for container in endpoint.spec.containers])
     found, lines = [symptoms.of_router(router_image, pod, now) for pod in pods], []
     router = _worst(found)
@@ -72,7 +73,8 @@ def verdict(
         if lost is not None and worst.why in {Why.PENDING, Why.STARTING}:
             worst = lost
         line = _line(subject, pods, ailing, wanted, worst)
-        if (before := stored.get(container.name)) is not None:
+        before = stored.get(container.name)
+        if before is not None and (is_told or not _is_over(ailing)):
             line = _kept(line, worst, before, asked=any(pod.name in observed.routers for pod in pods))
         lines.append(_dated(line, before, now))
     moments = [symptom.look_again for symptom in found if symptom.look_again]
@@ -167,6 +169,12 @@ def _kept(line: ContainerStatus, worst: Symptom, stored: ContainerStatus, *, ask
     if line.last_exit_code is None:
         kept |= {"last_exit_code": stored.last_exit_code, "last_log_lines": stored.last_log_lines}
     return line.model_copy(update=kept)
+
+
+def _is_over(ailing: Sequence[Symptom]) -> bool:
+    """Whether the container is up somewhere, and no pod shows why it was down: others are only being added."""
+    is_up = any(symptom.why is Why.NONE for symptom in ailing)
+    return is_up and not any(symptom.why in symptoms.OVER_AT for symptom in ailing)
 
 
 def _holds(why: Why, worst: Symptom, *, asked: bool) -> bool:

@@ -145,6 +145,17 @@ def test_a_deleted_child_comes_back(endpoint: Namespace, figures: list[str], kin
     )
 
 
+def test_a_budget_of_the_other_kind_heals_though_ours_is_not_valid_beside_it(
+    endpoint: Namespace, figures: list[str]
+) -> None:
+    before = facts(endpoint, "poddisruptionbudget")
+    other = json.dumps({"spec": {"maxUnavailable": None, "minAvailable": 1}})
+    endpoint.kubectl("patch", "pdb", "drift", "--type=merge", INTRUDER, "-p", other)
+    heals(endpoint, "poddisruptionbudget", before, figures, "minAvailable in the place of maxUnavailable")
+    told = "PodDisruptionBudget drift: spec.minAvailable added by intruder; it is as it should be again"
+    cluster.wait_until(lambda: told in notes(endpoint), 10, lambda: f"an Event; there are {notes(endpoint)}")
+
+
 def test_a_child_that_was_edited_too_often_is_told_of_when_it_was_deleted_too(
     endpoint: Namespace, figures: list[str]
 ) -> None:

@@ -775,3 +775,105 @@ async def test_who_leads_again_without_another_one_between_has_forgotten_only_wh
     cluster.cache.drop(names.KIND, KEY)
     cluster.reconciler.forget_what_is_gone()
     assert not list(cluster.reconciler._healing.keys())
+
+
+async def test_a_successor_whose_watch_is_behind_tells_nothing_twice(cluster: Cluster) -> None:
+    await cluster.run()
+    await settled(cluster)
+    behind = copy.deepcopy(cluster.api.objects[names.KIND, *KEY])
+    cluster.now += timedelta(minutes=1)
+    deployment_is(cluster, "NewReplicaSetAvailable", 2, readyReplicas=1, availableReplicas=1)
+    await cluster.run()  # the predecessor has told of it
+    told = copy.deepcopy(cluster.status())
+    assert told["reason"] == "Pending"
+    del cluster.api.objects["Service", *KEY]
+    cluster.api.events.clear()
+    cluster.now += timedelta(minutes=1)
+    fresh = cluster.api.objects[names.KIND, *KEY]
+    cluster.api.objects[names.KIND, *KEY] = behind
+    await cluster.start()
+    cluster.api.objects[names.KIND, *KEY] = fresh
+    await cluster.reconciler.reconcile(KEY)
+    assert ("Service", *KEY) in cluster.api.objects
+    assert cluster.api.events == []
+    assert cluster.status()["conditions"] == told["conditions"]
+
+
+async def test_a_default_of_an_object_whose_labels_change_all_the_time_is_no_conflict(cluster: Cluster) -> None:
+    await cluster.run()
+    let_default_come_back(cluster, "sessionAffinity")
+
+    def labelled(live: dict[str, Any], number: int) -> None:
+        live["metadata"]["labels"]["x"] = str(number)
+        live["metadata"].pop("generation", None)
+
+    cluster.edit("Service", partial(added, name="sessionAffinity"))
+    for number in range(20):
+        cluster.now += timedelta(seconds=1)
+        cluster.edit("Service", partial(labelled, number=number))
+        await cluster.run()
+    assert drift_events(cluster) == []
+
+
+def keep_service_as_it_is(cluster: Cluster) -> None:
+    """A webhook takes out what we apply to it."""
+    apply = cluster.api.apply
+
+    async def unchanged(body: dict[str, Any]) -> dict[str, Any]:
+        return copy.deepcopy(cluster.api.objects["Service", *KEY]) if body["kind"] == "Service" else await apply(body)
+
+    cluster.api.apply = unchanged  # type: ignore[method-assign]
+
+
+async def test_an_addition_to_an_object_that_a_webhook_strips_is_told(cluster: Cluster) -> None:
+    await cluster.run()
+    keep_service_as_it_is(cluster)
+    cluster.edit("Service", lambda live: live["metadata"]["managedFields"][0]["fieldsV1"]["f:metadata"].pop("f:labels"))
+    await cluster.run()
+    cluster.edit("Service", partial(added, name="extra"))
+    for _ in range(3):
+        cluster.now += timedelta(minutes=1)
+        await cluster.run()
+    assert "extra" not in cluster.api.objects["Service", *KEY]["spec"]
+    healed = ("DriftHealed", "Service mnist: spec.extra added by kubectl; it is as it should be again")
+    assert drift_events(cluster) == [healed]
+
+
+async def test_what_is_accepted_without_effect_is_not_tried_at_once(cluster: Cluster) -> None:
+    await cluster.run()
+    keep_service_as_it_is(cluster)
+    cluster.edit("Service", spec_undone)
+    assert (await cluster.run()).look_again_seconds is None
+    assert drift_events(cluster) == []
+
+
+async def test_an_endpoint_that_is_gone_is_forgotten(cluster: Cluster) -> None:
+    await cluster.run()
+    assert list(cluster.reconciler._healing.keys()) == [KEY]
+    del cluster.api.objects[names.KIND, *KEY]
+    await cluster.run()
+    assert list(cluster.reconciler._healing.keys()) == []
+    assert not any(memory for memory in vars(cluster.reconciler).values() if isinstance(memory, (dict, set)))
+
+
+async def test_what_others_added_goes_first_where_ours_is_not_valid_beside_it(cluster: Cluster) -> None:
+    await cluster.run()
+    apply = cluster.api.apply
+
+    async def validated(body: dict[str, Any]) -> dict[str, Any]:
+        live = cluster.api.objects[body["kind"], *KEY]
+        if "minAvailable" in live["spec"] and "maxUnavailable" in body["spec"]:
+            raise ApiError(422, "Invalid", "minAvailable and maxUnavailable cannot be both set")
+        return await apply(body)
+
+    def change(live: dict[str, Any]) -> None:
+        del live["spec"]["maxUnavailable"]
+        live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"].pop("f:maxUnavailable")
+        added(live, "minAvailable")
+
+    cluster.api.apply = validated  # type: ignore[method-assign]
+    cluster.edit("PodDisruptionBudget", change)
+    assert (await cluster.run()).is_settled
+    spec = cluster.api.objects["PodDisruptionBudget", *KEY]["spec"]
+    assert (spec.get("maxUnavailable"), "minAvailable" in spec) == (1, False)
+    assert len(drift_events(cluster)) == 2

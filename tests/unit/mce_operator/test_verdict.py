@@ -203,6 +203,14 @@ def test_a_generation_of_more_of_the_same_pods_does_not_begin_the_causes_anew() 
     assert after.failure_reason == before.failure_reason
 
 
+def test_a_cause_that_is_over_does_not_come_back_with_the_pods_that_are_added() -> None:
+    story = Story()
+    story.tell(("crashed", "up"))
+    story.generation += 1  # an autoscaler has moved spec.replicas
+    told = story.tell(("up", "up"), ("starts", "up"))
+    assert (told.failure_reason, told.containers[0].reason) == ("", "Starting")
+
+
 def test_the_last_good_pods_have_nothing_of_what_the_rejected_ones_suffered_from() -> None:
     story = Story()
     story.tell(("no image", "up"))
