@@ -69,7 +69,7 @@ class Writer:
         self._cache.drop(kind, key)
 
     async def _apply_past(self, built: K8sObject, cut: Cut | None, observed: Observed) -> None:
-        """Applies it; what others have added goes first where ours is not valid beside it (`minAvailable` of a budget)."""
+        """Applies it; what others have added goes first where ours is not valid beside it: `minAvailable`, say."""
         try:
             await self._apply(built)
         except ApiError as error:
