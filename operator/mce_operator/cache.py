@@ -159,6 +159,12 @@ def endpoint_of(kind: str, raw: Object) -> Key:
     return Key(metadata["namespace"], name)
 
 
+def edition(raw: Object) -> tuple[str, int, bool]:
+    """Which endpoint it is and what is wanted of it: uid, generation, whether it is to go; nothing of its status."""
+    metadata = raw["metadata"]
+    return metadata.get("uid", ""), metadata.get("generation", 0), bool(metadata.get("deletionTimestamp"))
+
+
 def is_unanswered(kind: str, raw: Object) -> bool:
     """Whether somebody has changed an endpoint and has had no answer in its status yet."""
     seen = (raw.get("status") or {}).get("observedGeneration")

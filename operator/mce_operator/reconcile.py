@@ -15,7 +15,7 @@ from mce_operator import plan as plans
 from mce_operator import status as statuses
 from mce_operator.announce import Announcer
 from mce_operator.apply import Writer
-from mce_operator.cache import Cache
+from mce_operator.cache import Cache, edition
 from mce_operator.decisions import Decisions, decide, to_ask
 from mce_operator.desired import desired
 from mce_operator.events import Recorder
@@ -133,9 +133,7 @@ class Reconciler:
         If it was the answer to a write of ours that told so, no watch brings the news any more.
         """
         live = self._cache.get(names.KIND, observed.key)
-        now = replace(observed, document=live) if live is not None else observed
-        facts = [(one.uid, one.generation, one.is_deleting) for one in (observed, now)]
-        return facts[0] != facts[1]
+        return live is not None and edition(live) != edition(observed.document)
 
     async def _act(self, observed: Observed) -> Outcome:
         if observed.is_deleting:
@@ -157,8 +155,7 @@ class Reconciler:
         if resize.is_under_way(observed):
             if (sure := await self._ascertained(observed)) is None:
                 return await self.reconcile(observed.key)
-            observed = sure
-            observed = await self._resized(endpoint, await with_fleet(self._api, observed))
+            observed = await self._resized(endpoint, await with_fleet(self._api, sure))
         view = self._view(endpoint, observed)
         if created := plans.creations(view.plan, observed):
             observed = await with_strangers(self._api, self._cache, observed, created)

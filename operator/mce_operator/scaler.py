@@ -17,7 +17,7 @@ from mce_kit.kube import ApiError
 from mce_kit.usage import Usage
 from mce_operator import autoscale, observed
 from mce_operator.autoscale import Load, Memory, PodReading, Reading
-from mce_operator.cache import Cache, Object
+from mce_operator.cache import Cache, Object, edition
 from mce_operator.key import Key
 from mce_operator.observed import Pod, Scaling
 from mce_operator.resources.autoscaler import scales_itself
@@ -149,7 +149,7 @@ class Scaler:
     def _has_moved(self, subject: _Subject) -> bool:
         """Whether somebody has changed the endpoint while its pods were asked: it may be not ours to scale any more."""
         live = self._cache.get(names.KIND, subject.key)
-        return live is None or _edition(live) != _edition(subject.document)
+        return live is None or edition(live) != edition(subject.document)
 
     async def _reading(self, subject: _Subject, cpu: Mapping[tuple[str, str], Mapping[str, float]]) -> Reading:
         pods = [pod for pod in observed.pods(self._cache.pods(subject.key)) if not pod.is_deleting]
@@ -169,11 +169,6 @@ class Scaler:
 
 def _uid(document: Object) -> str:
     return str(document["metadata"].get("uid", ""))
-
-
-def _edition(document: Object) -> tuple[str, int, bool]:
-    metadata = document["metadata"]
-    return _uid(document), metadata.get("generation", 0), bool(metadata.get("deletionTimestamp"))
 
 
 def _serves(pod: Pod, endpoint: MultiContainerEndpoint) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from mce_api import names
 from mce_api.endpoint import MultiContainerEndpoint
-from mce_api.status import ContainerStatus, Why
+from mce_api.status import ContainerStatus, Status, Why
 from mce_operator import scrub, symptoms
 from mce_operator.observed import Loss, Observed, Pod, RouterReport, Termination
 from mce_operator.resources.deployment import replicas
@@ -58,8 +58,10 @@ def verdict(
     wanted = replicas(endpoint.spec)
     missing = _missing(observed, wanted - len(pods), has_begun=bool(pods))
     lost = _lost(observed, template, now)
-    stored = {line.name: line for line in _remembered(observed, template, is_rollback=is_rollback)}
-    is_told = observed.told.observed_generation == observed.generation
+    told = observed.told
+    is_told = told.observed_generation == observed.generation
+    is_same = is_told or observed.began_with == template
+    stored = {line.name: line for line in (_remembered(told, is_rollback=is_rollback) if is_same else ())}
     derived = names.container_names([container.name for container in endpoint.spec.containers])
     found, lines = [symptoms.of_router(router_image, pod, now) for pod in pods], []
     router = _worst(found)
@@ -85,12 +87,10 @@ def verdict(
     return Verdict(containers=tuple(lines), cause=cause, subject=who, look_again=min(moments, default=None))
 
 
-def _remembered(observed: Observed, template: str, *, is_rollback: bool) -> Sequence[ContainerStatus]:
+def _remembered(told: Status, *, is_rollback: bool) -> Sequence[ContainerStatus]:
     """The stored lines, if they are about the same pods: a rollback stays in the generation that it takes back."""
-    told = observed.told
     was_rollback = told.rollout is not None and told.rollout.method == "Rollback"
-    is_same = told.observed_generation == observed.generation or observed.began_with == template
-    return told.containers if is_same and was_rollback == is_rollback else ()
+    return told.containers if was_rollback == is_rollback else ()
 
 
 def _worst(found: Sequence[Symptom]) -> Symptom:

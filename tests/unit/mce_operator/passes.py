@@ -120,3 +120,9 @@ def _add_pod(cluster: Cluster) -> None:
 def surge(cluster: Cluster) -> Any:
     """How many pods of the next generation the Deployment may have at once."""
     return cluster.api.objects["Deployment", *KEY]["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
+
+
+def scaled_by_others(live: dict[str, Any]) -> None:
+    """Somebody has set `spec.replicas` of our Deployment, which is his by that."""
+    live["spec"]["replicas"] = 7
+    live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"].pop("f:replicas", None)

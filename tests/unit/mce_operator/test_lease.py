@@ -241,3 +241,18 @@ async def test_a_lease_that_somebody_else_had_meanwhile_begins_another_term(api:
     await one.turns()
     assert one.leads
     assert one.told == [True, False, True]  # what it knows is of before the other one's writes
+    assert one.elector.terms == 2
+
+
+async def test_a_right_that_ran_out_while_nobody_else_took_the_lease_is_the_same_term(api: FakeApi) -> None:
+    one = Candidate(api, "one")
+    await one.turns()
+    api.fail["put", "Lease"] = ApiError(503, "ServiceUnavailable", "later")
+    one.now = 12
+    await one.turns()
+    assert one.told == [True, False]
+    api.fail.clear()
+    await one.turns()
+    assert one.leads
+    assert one.told == [True, False, True]
+    assert one.elector.terms == 1

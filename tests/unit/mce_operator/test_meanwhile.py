@@ -24,6 +24,7 @@ from unit.mce_operator.passes import (
     begin_a_canary,
     deployment_is,
     drift_events,
+    scaled_by_others,
     settled,
     surge,
     update,
@@ -174,12 +175,7 @@ async def test_a_repair_that_is_refused_is_tried_ever_more_rarely_and_is_no_figh
 
 async def test_what_could_not_be_set_right_is_not_told_as_set_right(cluster: Cluster) -> None:
     await cluster.run()
-
-    def scale(live: dict[str, Any]) -> None:
-        live["spec"]["replicas"] = 7
-        del live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:replicas"]
-
-    cluster.edit("Deployment", scale)
+    cluster.edit("Deployment", scaled_by_others)
 
     async def refused(body: dict[str, Any]) -> dict[str, Any]:
         cluster.edit("Deployment", lambda live: live.update(status=objects.rolled_out(7)))  # its controller goes on
@@ -430,7 +426,9 @@ async def test_a_generation_that_is_replaced_while_the_routers_are_asked_is_not_
 
 async def test_the_children_of_an_endpoint_that_is_gone_are_not_made_again(cluster: Cluster) -> None:
     await cluster.run()
-    await cluster.run()
+    del cluster.api.objects["Service", *KEY]
+    await cluster.run()  # the API server was asked for the endpoint, which was there
+    cluster.api.events.clear()
     cluster.writes()
     del cluster.api.objects[names.KIND, *KEY]  # of which its own watch has not told yet
     for kind in KINDS:
@@ -566,11 +564,6 @@ async def test_who_undoes_his_own_edits_has_not_been_set_right_by_us(cluster: Cl
     assert [reason for reason, _ in drift_events(cluster)] == ["DriftConflict"]
 
 
-def scaled_by_others(live: dict[str, Any]) -> None:
-    live["spec"]["replicas"] = 7
-    live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"].pop("f:replicas", None)
-
-
 async def test_an_edit_that_a_new_spec_overtakes_is_not_told_as_set_right_before_it_is(cluster: Cluster) -> None:
     await cluster.run()
     cluster.edit("Deployment", scaled_by_others)
@@ -607,6 +600,11 @@ async def test_what_is_back_and_edited_meanwhile_is_not_as_it_should_be(cluster:
     cluster.api.fail.clear()
     await cluster.run()
     assert SERVICE_IS_BACK in drift_events(cluster)
+
+
+def labelled(live: dict[str, Any], number: int) -> None:
+    live["metadata"]["labels"]["x"] = str(number)
+    live["metadata"].pop("generation", None)  # Services have none
 
 
 def let_default_come_back(cluster: Cluster, name: str) -> None:
@@ -653,10 +651,6 @@ async def test_what_was_taken_out_beside_a_default_is_told(cluster: Cluster) -> 
 async def test_labels_that_change_all_the_time_do_not_make_cuts_in_vain_follow_them(cluster: Cluster) -> None:
     await cluster.run()
     let_default_come_back(cluster, "sessionAffinity")
-
-    def labelled(live: dict[str, Any], number: int) -> None:
-        live["metadata"]["labels"]["x"] = str(number)
-        live["metadata"].pop("generation", None)
 
     cluster.edit("Service", partial(added, name="sessionAffinity"))
     cluster.writes()
@@ -803,10 +797,6 @@ async def test_a_default_of_an_object_whose_labels_change_all_the_time_is_no_con
     await cluster.run()
     let_default_come_back(cluster, "sessionAffinity")
 
-    def labelled(live: dict[str, Any], number: int) -> None:
-        live["metadata"]["labels"]["x"] = str(number)
-        live["metadata"].pop("generation", None)
-
     cluster.edit("Service", partial(added, name="sessionAffinity"))
     for number in range(20):
         cluster.now += timedelta(seconds=1)
@@ -877,3 +867,46 @@ async def test_what_others_added_goes_first_where_ours_is_not_valid_beside_it(cl
     spec = cluster.api.objects["PodDisruptionBudget", *KEY]["spec"]
     assert (spec.get("maxUnavailable"), "minAvailable" in spec) == (1, False)
     assert len(drift_events(cluster)) == 2
+
+
+async def test_a_router_is_asked_again_while_only_it_knows_which_container_is_silent(cluster: Cluster) -> None:
+    await cluster.run()
+    template = cluster.api.objects["Deployment", *KEY]["metadata"]["annotations"][names.TEMPLATE_ANNOTATION]
+    router = objects.running(names.ROUTER_CONTAINER) | {"ready": False}
+    unready = {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T01:00:00Z"}
+    models = (objects.running("a"), objects.running("b"))
+    pod = objects.pod(template, router, *models, podIP="10.0.0.1", conditions=[unready])
+    cluster.api.store({"kind": "Pod", "apiVersion": "v1", **pod})
+    deployment_is(cluster, "NewReplicaSetAvailable", 1, readyReplicas=0, availableReplicas=0)
+    await cluster.run()
+    cluster.now += timedelta(seconds=10)  # a status that only counts on is held back for so long
+    assert (await cluster.run()).look_again_seconds == 30  # it has not answered; no object changes when it does
+
+
+async def test_what_was_done_to_a_child_that_is_wanted_no_more_is_not_told_when_it_is_wanted_again(
+    cluster: Cluster,
+) -> None:
+    await cluster.run()
+    cluster.edit("PodDisruptionBudget", spec_undone)
+    cluster.api.fail["apply", "PodDisruptionBudget"] = UNAVAILABLE
+    await cluster.run()
+    cluster.api.fail.clear()
+    for replicas in (1, 2):
+        cluster.edit(names.KIND, partial(rescaled, replicas=replicas))
+        await cluster.run()
+    assert ("PodDisruptionBudget", *KEY) in cluster.api.objects
+    assert drift_events(cluster) == []
+
+
+async def test_the_pass_that_applies_a_new_template_tells_nothing_of_the_old_pods(cluster: Cluster) -> None:
+    await cluster.run()
+    template = cluster.api.objects["Deployment", *KEY]["metadata"]["annotations"][names.TEMPLATE_ANNOTATION]
+    crash = objects.waiting("a", "CrashLoopBackOff") | {"lastState": {"terminated": objects.ended(1, message="old")}}
+    pod = objects.pod(template, crash, objects.running("b"))
+    cluster.api.store({"kind": "Pod", "apiVersion": "v1", **pod})
+    await cluster.run()
+    assert cluster.status()["reason"] == "Exit"
+    update(cluster, "new:1")
+    await cluster.run()
+    assert cluster.status()["observedGeneration"] == 2
+    assert (cluster.status()["reason"], cluster.status()["failureReason"]) == ("Pending", "")

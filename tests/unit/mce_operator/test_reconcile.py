@@ -23,6 +23,7 @@ from unit.mce_operator.passes import (
     begin_a_canary,
     deployment_is,
     drift_events,
+    scaled_by_others,
     settled,
     surge,
     update,
@@ -104,12 +105,7 @@ async def test_a_deleted_child_is_made_again(cluster: Cluster, kind: str) -> Non
 
 async def test_an_edited_child_is_healed(cluster: Cluster) -> None:
     await cluster.run()
-
-    def scale(live: dict[str, Any]) -> None:
-        live["spec"]["replicas"] = 7
-        del live["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:replicas"]
-
-    cluster.edit("Deployment", scale)
+    cluster.edit("Deployment", scaled_by_others)
     cluster.writes()
     await cluster.run()
     assert ("apply", "Deployment") in cluster.writes()

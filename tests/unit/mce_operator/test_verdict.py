@@ -203,6 +203,12 @@ def test_a_generation_of_more_of_the_same_pods_does_not_begin_the_causes_anew() 
     assert after.failure_reason == before.failure_reason
 
 
+def test_the_cause_of_the_rejected_pods_is_none_of_the_last_good_ones_that_start() -> None:
+    story = Story()
+    assert story.tell(("crashed", "up")).failure_reason
+    assert story.tell(("starts", "up"), is_rollback=True).failure_reason == ""
+
+
 def test_a_cause_that_is_over_does_not_come_back_with_the_pods_that_are_added() -> None:
     story = Story()
     story.tell(("crashed", "up"))
